@@ -1,0 +1,103 @@
+"""A network's shapes without its framework: the Layers in order of execution, readable from JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from hwmodel.errors import HwmodelError, unknown
+from hwmodel.operations import Layer
+from hwmodel.trace import read_layer
+
+
+@dataclass(frozen=True)
+class Network:
+    """Layers in order of execution; the first is the input, the last the loss."""
+
+    name: str
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for layer in self.layers:
+            missing = [name for name in layer.inputs if name not in seen]
+            if missing:
+                raise HwmodelError(
+                    f"network {self.name!r}: layer {layer.name!r} reads {missing[0]!r} before it exists"
+                )
+            if layer.name in seen:
+                raise HwmodelError(f"network {self.name!r}: two layers are named {layer.name!r}")
+            seen.add(layer.name)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one forward pass of one instance."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(layer.n_parameters for layer in self.layers)
+
+    def needs_error(self, trained: frozenset[str]) -> frozenset[str]:
+        """Names of the layers whose output's error is needed: those with a trained layer at or below them."""
+        reached: set[str] = set()
+        for layer in self.layers:
+            if layer.name in trained or any(name in reached for name in layer.inputs):
+                reached.add(layer.name)
+        return frozenset(reached)
+
+    def folded(self) -> Network:
+        """The network for inference: each normalization folded into the conv or linear layer before it."""
+        layers: list[Layer] = []
+        renamed: dict[str, str] = {}
+        for layer in self.layers:
+            inputs = tuple(renamed.get(name, name) for name in layer.inputs)
+            producer = next((item for item in layers if item.name in inputs), None)
+            if layer.kind == "batchnorm" and producer is not None and producer.normalized:
+                layers[layers.index(producer)] = dataclasses.replace(
+                    producer, bias=True, activation=layer.activation, normalized=False
+                )
+                renamed[layer.name] = producer.name
+            elif layer.kind not in ("loss", "fork"):
+                layers.append(dataclasses.replace(layer, inputs=inputs))
+            elif layer.kind == "fork":
+                renamed[layer.name] = inputs[0]
+        return Network(self.name, tuple(layers))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; fields at their default value are left out."""
+        defaults = {f.name: f.default for f in dataclasses.fields(Layer)}
+        rows = [
+            {key: value for key, value in dataclasses.asdict(layer).items() if value != defaults[key]}
+            for layer in self.layers
+        ]
+        return {"name": self.name, "layers": rows}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Network:
+        """Inverse of to_json. Raises HwmodelError naming what does not fit."""
+        try:
+            return cls(str(data["name"]), tuple(read_layer(row) for row in data["layers"]))
+        except (KeyError, TypeError) as error:
+            raise HwmodelError(f"not a network: {error}; write it anew with qtrain") from error
+
+
+def shipped() -> list[str]:
+    """Names of the networks whose shapes are shipped with hwmodel."""
+    folder = resources.files("hwmodel") / "networks"
+    return sorted(
+        entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json")
+    )
+
+
+@cache
+def load(name: str) -> Network:
+    """A shipped network by name. Raises HwmodelError for an unknown one."""
+    if name not in shipped():
+        raise HwmodelError(unknown("network", name, shipped()))
+    text = (resources.files("hwmodel") / "networks" / f"{name}.json").read_text()
+    return Network.from_json(json.loads(text))

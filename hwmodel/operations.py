@@ -1,0 +1,224 @@
+"""The words the simulator and the pricing share: a Layer's shape, the Widths of its numbers, and the Op.
+
+An Op is one pass of one layer over one batch: what was done, on what shapes, at which bits, charged to whom. It says
+nothing of devices; `hwmodel.kernels` turns it into the kernels a library would run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hwmodel.errors import HwmodelError, unknown
+
+MAC_KINDS = ("conv", "linear")
+"""Kinds with a weight matrix: their passes are sums of products."""
+KINDS = (
+    *MAC_KINDS,
+    "batchnorm",
+    "activation",
+    "add",
+    "fork",
+    "maxpool",
+    "avgpool",
+    "shortcut",
+    "input",
+    "loss",
+)
+"""fork: one value read by several layers (backward: their errors are summed); shortcut: strided copy with zero
+channels (ResNet option A); input: the image is put into the activation format."""
+PHASES = ("forward", "error", "gradient", "update", "select")
+PAYERS = ("main", "filter", "uncertain", "inner")
+"""uncertain: the main network's forward on dropped instances the filter is unsure of; inner: an attack's passes."""
+TRAINS = ("all", "bias", "none")
+REPORT_PHASES = (
+    "forward", "error", "gradient", "update", "quantize", "select",
+    "filter_forward", "filter_backward", "uncertain_forward",
+)  # fmt: skip
+COPIES = ("maxpool", "shortcut", "fork")
+"""Kinds whose output values are input values: nothing is requantized in the forward pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """Bits of each role of a layer's numbers; 32 with `floating` means float32."""
+
+    weight_bits: int = 8
+    activation_bits: int = 8
+    error_bits: int = 8
+    gradient_bits: int = 8
+    master_bits: int = 16
+    momentum_bits: int = 16
+    norm_bits: int = 8  # the convolution's output as stored for a following normalization
+    accumulator_bits: int = 32
+    stochastic: bool = True  # errors, gradients and updates are rounded stochastically
+    floating: bool = False
+
+    @classmethod
+    def uniform(cls, bits: int) -> Widths:
+        """Weights, activations, errors and gradients at `bits` (2..16), or float32 everywhere (32)."""
+        if bits == 32:
+            return cls(32, 32, 32, 32, 32, 32, 32, 32, stochastic=False, floating=True)
+        if not 2 <= bits <= 16:
+            raise HwmodelError(f"bits {bits} is not supported; use 2 to 16, or 32 for float32")
+        return cls(bits, bits, bits, bits, master_bits=max(16, bits), norm_bits=max(8, bits))
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Shape of one layer for one instance. Vectors are channels with height = width = 1."""
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]  # names of the layers whose output it reads
+    in_channels: int
+    in_height: int
+    in_width: int
+    out_channels: int
+    out_height: int
+    out_width: int
+    kernel_height: int = 1
+    kernel_width: int = 1
+    stride_height: int = 1
+    stride_width: int = 1
+    groups: int = 1
+    bias: bool = False
+    activation: str = "none"  # fused into this layer's output: none, relu, relu6
+    normalized: bool = False  # its output feeds a normalization only, and is stored at norm_bits
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise HwmodelError(f"layer {self.name!r}: " + unknown("kind", self.kind, KINDS))
+        for field in ("in_channels", "in_height", "in_width", "out_channels", "out_height", "out_width",
+                      "kernel_height", "kernel_width", "stride_height", "stride_width", "groups"):  # fmt: skip
+            if getattr(self, field) < 1:
+                raise HwmodelError(
+                    f"layer {self.name!r}: {field} is {getattr(self, field)}; it must be at least 1"
+                )
+        if self.kind in MAC_KINDS and (self.in_channels % self.groups or self.out_channels % self.groups):
+            raise HwmodelError(f"layer {self.name!r}: groups {self.groups} does not divide its channels")
+
+    @property
+    def n_in(self) -> int:
+        """Elements of one instance's input."""
+        return self.in_channels * self.in_height * self.in_width
+
+    @property
+    def n_out(self) -> int:
+        """Elements of one instance's output."""
+        return self.out_channels * self.out_height * self.out_width
+
+    @property
+    def reduction(self) -> int:
+        """Products summed into one forward output: channels of the group x kernel."""
+        return self.in_channels // self.groups * self.kernel_height * self.kernel_width
+
+    @property
+    def n_weights(self) -> int:
+        """Weights of a conv or linear layer (without bias); scale parameters of a normalization."""
+        if self.kind in MAC_KINDS:
+            return self.out_channels * self.reduction
+        return self.out_channels if self.kind == "batchnorm" else 0
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights and biases (a normalization's shift counts as its bias)."""
+        return self.n_weights + (self.out_channels if self.bias or self.kind == "batchnorm" else 0)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one instance's forward pass; padding counted; 0 unless conv or linear."""
+        return self.n_out * self.reduction if self.kind in MAC_KINDS else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One pass of one layer over `batch` instances.
+
+    `kept_channels` of the output error map take part in the error and gradient passes (error-map pruning);
+    `update_terms` counts the multiply-accumulates per parameter of an update (1, +1 momentum, +1 weight decay);
+    `trains` says which parameters learn: all, bias (the weights are frozen) or none; frozen weights may lie in flash.
+    """
+
+    layer: Layer
+    widths: Widths
+    phase: str
+    payer: str
+    batch: int
+    kept_channels: int
+    trains: str = "all"
+    update_terms: int = 0
+
+    def __post_init__(self) -> None:
+        if self.phase not in PHASES:
+            raise HwmodelError(f"layer {self.layer.name!r}: " + unknown("phase", self.phase, PHASES))
+        if self.trains not in TRAINS:
+            raise HwmodelError(f"layer {self.layer.name!r}: " + unknown("trains", self.trains, TRAINS))
+        if self.payer not in PAYERS:
+            raise HwmodelError(f"layer {self.layer.name!r}: " + unknown("payer", self.payer, PAYERS))
+        if self.batch < 0 or not 0 <= self.kept_channels <= self.layer.out_channels:
+            raise HwmodelError(
+                f"layer {self.layer.name!r}: batch {self.batch}, kept_channels {self.kept_channels}"
+            )
+
+    @property
+    def report_phase(self) -> str:
+        """Where a bill lists the Op's own work."""
+        return charged_to(self.phase, self.payer)
+
+    @property
+    def n_trained(self) -> int:
+        """Parameters that learn."""
+        layer = self.layer
+        return {"all": layer.n_parameters, "bias": layer.n_parameters - layer.n_weights, "none": 0}[
+            self.trains
+        ]
+
+    @property
+    def dense_macs(self) -> int:
+        """Multiply-accumulates with no channel skipped.
+
+        A pass of a conv or linear layer counts its products; an update its terms per parameter; a channel selection
+        one accumulation per |error| and per |weight|. Everything else counts 0.
+        """
+        layer = self.layer
+        if self.phase == "update":
+            return self.update_terms * self.n_trained
+        if self.phase == "select":
+            return self.batch * layer.n_out + layer.n_weights
+        if self.phase == "gradient" and self.trains == "bias":
+            return 0
+        return self.batch * layer.macs
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates performed: whole skipped channels leave a smaller dense convolution."""
+        if self.phase in ("error", "gradient") and self.layer.kind in MAC_KINDS:
+            return self.dense_macs // self.layer.out_channels * self.kept_channels
+        return self.dense_macs
+
+    @property
+    def n_requantized(self) -> int:
+        """Values this Op rounds into a narrower format: one multiply each, listed under `quantize`."""
+        layer, kind = self.layer, self.layer.kind
+        if self.widths.floating:
+            return 0
+        if self.phase == "forward":
+            if kind == "loss":
+                return 0
+            weights = self.n_trained if self.payer in ("main", "filter") else 0
+            return weights + (0 if kind in COPIES else self.batch * layer.n_out)
+        if self.phase == "error":
+            return 0 if kind in ("maxpool", "shortcut", "add", "activation") else self.batch * layer.n_in
+        return self.n_trained if self.phase in ("gradient", "update") else 0
+
+
+def charged_to(phase: str, payer: str) -> str:
+    """The report phase of a pass made for `payer`."""
+    if payer == "filter":
+        return "filter_forward" if phase == "forward" else "filter_backward"
+    return "uncertain_forward" if payer == "uncertain" else phase
+
+
+def quantize_charged_to(payer: str, phase: str) -> str:
+    """The report phase of requantizations: `quantize`, but the filter's and the uncertain forwards' stay with them."""
+    return "quantize" if payer in ("main", "inner") else charged_to(phase, payer)

@@ -1,0 +1,173 @@
+"""From a network's shapes to the Ops of a training step or an inference.
+
+The simulator's layers and the estimator both build their Ops here, so an estimate and a recorded step agree by
+construction. A step is: forward; loss; backward in reverse order (no error pass below the first trained layer); update.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hwmodel.errors import HwmodelError
+from hwmodel.network import Network
+from hwmodel.operations import Layer, Op, Widths
+from hwmodel.trace import Trace
+
+
+def kept_channels(n_channels: int, keep: float) -> int:
+    """Channels an error map keeps at keep ratio alpha: n' = max(1, round(alpha n)) (Wu et al. 2020, III-C)."""
+    return max(1, round(keep * n_channels))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How one network is trained: numbers, trained layers, optimizer terms and channel pruning.
+
+    `layer_widths` and `layer_keep` override the widths and the keep ratio of single layers by name; `bias_only` names
+    trained layers whose weights stay frozen. `fused_update` applies each layer's update inside the backward pass, so
+    that one layer's gradient is alive at a time.
+    """
+
+    network: Network
+    widths: Widths
+    layer_widths: Mapping[str, Widths] = field(default_factory=dict)
+    frozen: frozenset[str] = frozenset()
+    bias_only: frozenset[str] = frozenset()
+    momentum: bool = False
+    weight_decay: bool = False
+    fused_update: bool = False
+    prune_keep: float = 1.0
+    layer_keep: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def trained(self) -> frozenset[str]:
+        """Names of the layers that have parameters and are not frozen."""
+        return frozenset(
+            la.name for la in self.network.layers if la.n_parameters and la.name not in self.frozen
+        )
+
+    def trains(self, name: str) -> str:
+        """Which parameters of the layer `name` learn: all, bias or none."""
+        if name not in self.trained:
+            return "none"
+        return "bias" if name in self.bias_only else "all"
+
+    @property
+    def update_terms(self) -> int:
+        """Multiply-accumulates per parameter of an update."""
+        return 1 + self.momentum + self.weight_decay
+
+    def op(self, layer: Layer, phase: str, batch: int, payer: str = "main", kept: int | None = None) -> Op:
+        """The Op of one pass of `layer` over `batch` instances, `kept` of its output channels left by pruning."""
+        return Op(
+            layer=layer,
+            widths=self.layer_widths.get(layer.name, self.widths),
+            phase=phase,
+            payer=payer,
+            batch=0 if phase == "update" else batch,
+            kept_channels=layer.out_channels if kept is None else kept,
+            trains=self.trains(layer.name),
+            update_terms=self.update_terms if phase == "update" else 0,
+        )
+
+    def forward(self, batch: int, payer: str = "main") -> Iterator[Op]:
+        """Ops of a forward pass, the loss included (an uncertain instance's loss is what its pass is for)."""
+        for layer in self.network.layers:
+            if layer.kind != "fork":
+                yield self.op(layer, "forward", batch, payer)
+
+    def backward(self, batch: int, payer: str = "main") -> Iterator[Op]:
+        """Ops of the backward pass in order of execution: per layer selection, gradient, error."""
+        needed = self.network.needs_error(self.trained)
+        for layer in reversed(self.network.layers):
+            if layer.name not in needed:
+                continue
+            kept = self.kept(layer)
+            if kept < layer.out_channels:
+                yield self.op(layer, "select", batch, payer)
+            if layer.name in self.trained:
+                yield self.op(layer, "gradient", batch, payer, kept)
+            if any(name in needed for name in layer.inputs):
+                yield self.op(layer, "error", batch, payer, kept)
+
+    def update(self, payer: str = "main") -> Iterator[Op]:
+        """Ops of the parameter update."""
+        for layer in self.network.layers:
+            if layer.name in self.trained:
+                yield self.op(layer, "update", 0, payer)
+
+    def kept(self, layer: Layer) -> int:
+        """Output channels of the layer's error map that pruning keeps."""
+        keep = self.layer_keep.get(layer.name, self.prune_keep)
+        if layer.kind != "conv" or keep >= 1:
+            return layer.out_channels
+        return kept_channels(layer.out_channels, keep)
+
+    def step(self, batch: int, payer: str = "main") -> Trace:
+        """Trace of one training step over `batch` instances."""
+        ops = [*self.forward(batch, payer), *self.backward(batch, payer), *self.update(payer)]
+        return Trace.of(ops, n_instances=batch)
+
+    def dense(self, widths: Widths | None = None) -> Schedule:
+        """The same training without pruning, at other widths if given: what a saving is measured against."""
+        overrides = self.layer_widths if widths is None else {}
+        return dataclasses.replace(
+            self, widths=widths or self.widths, layer_widths=overrides, prune_keep=1.0, layer_keep={}
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for the run folder."""
+        data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return data | {
+            "network": self.network.to_json(),
+            "widths": dataclasses.asdict(self.widths),
+            "layer_widths": {name: dataclasses.asdict(w) for name, w in self.layer_widths.items()},
+            "frozen": sorted(self.frozen),
+            "bias_only": sorted(self.bias_only),
+            "layer_keep": dict(self.layer_keep),
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Schedule:
+        """Inverse of to_json. Raises HwmodelError naming what does not fit."""
+        try:
+            return cls(**{
+                **data,
+                "network": Network.from_json(data["network"]),
+                "widths": Widths(**data["widths"]),
+                "layer_widths": {name: Widths(**w) for name, w in data["layer_widths"].items()},
+                "frozen": frozenset(data["frozen"]),
+                "bias_only": frozenset(data["bias_only"]),
+            })  # fmt: skip
+        except (KeyError, TypeError, AttributeError) as error:
+            raise HwmodelError(f"not a schedule: {error}; write it anew with qtrain") from error
+
+
+def filtered_step(
+    main: Schedule, batch: int, n_kept: int, n_uncertain: int, filter_net: Schedule | None
+) -> Trace:
+    """Trace of one step with an instance filter (Wu et al. 2020): the filter's forward on all `batch` instances, the
+    main forward on the kept and the uncertain, the main backward on the kept, the filter's backward on both."""
+    trace = Trace(n_steps=1, n_instances=batch)
+    ops: list[Op] = []
+    if filter_net is not None:
+        ops += filter_net.forward(batch, "filter")
+    if n_uncertain:
+        ops += main.forward(n_uncertain, "uncertain")
+    if n_kept:
+        ops += [*main.forward(n_kept), *main.backward(n_kept), *main.update()]
+    if filter_net is not None and n_kept + n_uncertain:
+        ops += [*filter_net.backward(n_kept + n_uncertain, "filter"), *filter_net.update("filter")]
+    for op in ops:
+        trace.add(op)
+    return trace
+
+
+def inference(network: Network, widths: Widths, batch: int = 1) -> Trace:
+    """Trace of one inference with normalizations folded and all weights frozen."""
+    folded = network.folded()
+    schedule = Schedule(folded, widths, frozen=frozenset(layer.name for layer in folded.layers))
+    return Trace.of(schedule.forward(batch), n_instances=batch)

@@ -1,0 +1,159 @@
+"""The trace: how often each distinct Op happened, and the sums one reads off it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hwmodel.errors import HwmodelError
+from hwmodel.operations import REPORT_PHASES, Layer, Op, Widths, quantize_charged_to
+
+
+@dataclass(slots=True)
+class Tally:
+    """How often an Op happened, and the sum of its element densities (share of non-zero error elements)."""
+
+    count: int = 0
+    density_sum: float = 0.0
+
+    @property
+    def density(self) -> float:
+        """Mean share of non-zero elements in the error map of this Op."""
+        return self.density_sum / self.count if self.count else 1.0
+
+
+@dataclass
+class Trace:
+    """Operation record of a run, a step or an inference over `n_instances` streamed instances in `n_steps` steps."""
+
+    tallies: dict[Op, Tally] = field(default_factory=dict)
+    n_steps: int = 0
+    n_instances: int = 0
+
+    @classmethod
+    def of(cls, ops: Iterable[Op], n_steps: int = 1, n_instances: int = 0) -> Trace:
+        trace = cls(n_steps=n_steps, n_instances=n_instances)
+        for op in ops:
+            trace.add(op)
+        return trace
+
+    def add(self, op: Op, count: int = 1, density: float = 1.0) -> None:
+        """Record that `op` happened `count` times with a mean element density."""
+        tally = self.tallies.setdefault(op, Tally())
+        tally.count += count
+        tally.density_sum += count * density
+
+    def __add__(self, other: Trace) -> Trace:
+        total = Trace(n_steps=self.n_steps + other.n_steps, n_instances=self.n_instances + other.n_instances)
+        for trace in (self, other):
+            for op, tally in trace.tallies.items():
+                total.add(op, tally.count, tally.density)
+        return total
+
+    def repeated(self, times: int) -> Trace:
+        """The same record `times` times over."""
+        total = Trace(n_steps=self.n_steps * times, n_instances=self.n_instances * times)
+        for op, tally in self.tallies.items():
+            total.add(op, tally.count * times, tally.density)
+        return total
+
+    def __iter__(self) -> Iterator[tuple[Op, Tally]]:
+        return iter(self.tallies.items())
+
+    def macs_by_phase(self) -> dict[str, int]:
+        """Multiply-accumulates by report phase; a requantization counts one under `quantize`."""
+        sums = dict.fromkeys(REPORT_PHASES, 0)
+        for op, tally in self:
+            sums[op.report_phase] += tally.count * op.macs
+            sums[quantize_charged_to(op.payer, op.phase)] += tally.count * op.n_requantized
+        return sums
+
+    def macs(self) -> int:
+        """All multiply-accumulates, requantizations included."""
+        return sum(self.macs_by_phase().values())
+
+    def bit_operations(self) -> int:
+        """Sum of MACs x bits x bits of the two operands (float32 counts 32 x 32)."""
+        return sum(
+            t.count * (op.macs * _product_bits(op) + op.n_requantized * _requantize_bits(op))
+            for op, t in self
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: each layer and each set of widths once, then rows of indices."""
+        layers = _Index()
+        widths = _Index()
+        rows = [
+            [layers[op.layer], widths[op.widths], op.phase, op.payer, op.batch, op.kept_channels,
+             op.trains, op.update_terms, tally.count, tally.density_sum]
+            for op, tally in self
+        ]  # fmt: skip
+        return {
+            "n_steps": self.n_steps,
+            "n_instances": self.n_instances,
+            "layers": [dataclasses.asdict(layer) for layer in layers.items],
+            "widths": [dataclasses.asdict(item) for item in widths.items],
+            "rows": rows,
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Trace:
+        """Inverse of to_json. Raises HwmodelError naming the field that does not fit."""
+        try:
+            layers = [read_layer(row) for row in data["layers"]]
+            widths = [Widths(**row) for row in data["widths"]]
+            trace = cls(n_steps=int(data["n_steps"]), n_instances=int(data["n_instances"]))
+            for layer, width, phase, payer, batch, kept, trains, terms, count, density_sum in data["rows"]:
+                if layer < 0 or width < 0 or count < 1:
+                    raise HwmodelError(
+                        f"trace rows: indices and counts must not be negative, got {layer}, {width}"
+                    )
+                op = Op(layers[layer], widths[width], phase, payer, batch, kept, trains, terms)
+                trace.add(op, int(count), float(density_sum) / int(count))
+        except HwmodelError:
+            raise
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+            raise HwmodelError(
+                f"not a trace: {type(error).__name__} {error}; write it anew with qtrain"
+            ) from error
+        return trace
+
+
+def read_layer(row: dict[str, Any]) -> Layer:
+    """A Layer from its plain data."""
+    return Layer(**{**row, "inputs": tuple(row["inputs"])})
+
+
+def _product_bits(op: Op) -> int:
+    """Bits x bits of the two operands multiplied in a pass."""
+    w = op.widths
+    pairs = {
+        "forward": (w.activation_bits, w.weight_bits),
+        "error": (w.error_bits, w.weight_bits),
+        "gradient": (w.error_bits, w.activation_bits),
+        "update": (w.master_bits, w.master_bits),
+        "select": (w.error_bits, 1),  # an accumulation: nothing is multiplied
+    }
+    first, second = pairs[op.phase]
+    return first * second
+
+
+def _requantize_bits(op: Op) -> int:
+    """A requantization by a power of two shifts the accumulator and adds a rounding bit: one operand wide."""
+    return op.widths.accumulator_bits
+
+
+class _Index:
+    """Numbers distinct values in order of first use."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self._positions: dict[Any, int] = {}
+
+    def __getitem__(self, item: Any) -> int:
+        if item not in self._positions:
+            self._positions[item] = len(self.items)
+            self.items.append(item)
+        return self._positions[item]
