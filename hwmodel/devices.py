@@ -1,0 +1,159 @@
+"""Device profiles: one TOML a device, every constant with its value, unit, source and basis."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from hwmodel.device_schema import BASES, COMMON_TEXTS, SCHEMAS, Schema
+from hwmodel.errors import HwmodelError, unknown
+
+_FIELDS = ("value", "unit", "source", "basis")
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A number a price rests on. basis: measured, datasheet, published, derived or assumed."""
+
+    value: float
+    unit: str
+    source: str
+    basis: str
+
+
+@dataclass(frozen=True, eq=False)
+class Device:
+    """A device profile; `constants` by dotted key in SI units (see hwmodel.device_schema), `texts` likewise."""
+
+    name: str
+    kind: str
+    title: str
+    basis: str
+    texts: Mapping[str, str]
+    constants: Mapping[str, Constant]
+
+    def value(self, key: str) -> float:
+        """The constant `key`. Raises HwmodelError if the profile lacks it."""
+        if key not in self.constants:
+            raise HwmodelError(f"device {self.name!r} lacks {key!r}; add it to its TOML")
+        return self.constants[key].value
+
+    def get(self, key: str, default: float) -> float:
+        """The constant `key`, or `default` where the profile leaves it out."""
+        return self.constants[key].value if key in self.constants else default
+
+    def section(self, prefix: str) -> dict[str, Constant]:
+        """The constants under `prefix.`, keyed by the rest of their path."""
+        start = prefix + "."
+        return {key[len(start) :]: c for key, c in self.constants.items() if key.startswith(start)}
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """Keys of the constants that nobody has measured or published."""
+        return tuple(key for key, constant in self.constants.items() if constant.basis == "assumed")
+
+    def with_texts(self, **texts: str) -> Device:
+        """The same device with other choices, such as kernels="hale"."""
+        return dataclasses.replace(self, texts={**self.texts, **texts})
+
+    def with_constants(self, **constants: Constant) -> Device:
+        """The same device with some constants replaced."""
+        return dataclasses.replace(self, constants={**self.constants, **constants})
+
+
+def names() -> list[str]:
+    """Names of the shipped device profiles."""
+    folder = resources.files("hwmodel") / "devices"
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")
+    )
+
+
+@cache
+def load(name: str) -> Device:
+    """A device by the name of a shipped profile, or by the path of a TOML file (a path ends in .toml).
+
+    Raises HwmodelError, naming the file and the key, for a file that does not fit the schema.
+    """
+    if name.endswith(".toml"):
+        path = Path(name)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise HwmodelError(f"cannot read the device file {name}: {error}") from error
+        return parse(text, path.stem, name)
+    if name not in names():
+        raise HwmodelError(unknown("device", name, names()))
+    entry = resources.files("hwmodel") / "devices" / f"{name}.toml"
+    return parse(entry.read_text(encoding="utf-8"), name, f"{name}.toml")
+
+
+def parse(text: str, name: str, file: str) -> Device:
+    """A device from the text of its TOML; `file` is what an error names."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise HwmodelError(f"{file}: not TOML: {error}") from error
+    texts: dict[str, str] = {}
+    constants: dict[str, Constant] = {}
+    for key, value in _flatten(data, "", file):
+        if isinstance(value, str):
+            texts[key] = value
+        else:
+            constants[key] = _constant(value, key, file)
+    schema = SCHEMAS.get(texts.get("kind", ""))
+    if schema is None:
+        raise HwmodelError(f"{file}: kind: " + unknown("device kind", texts.get("kind"), SCHEMAS))
+    _check(schema, texts, constants, file)
+    return Device(name, texts["kind"], texts["title"], texts["basis"], texts, constants)
+
+
+def _flatten(table: Mapping[str, Any], prefix: str, file: str) -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        path = prefix + key
+        if isinstance(value, dict) and "value" not in value:
+            yield from _flatten(value, path + ".", file)
+        elif isinstance(value, str | dict):
+            yield path, value
+        else:
+            raise HwmodelError(f"{file}: {path}: write {{ value, unit, source, basis }}, not a bare {value!r}")
+
+
+def _constant(row: dict[str, Any], key: str, file: str) -> Constant:
+    if sorted(row) != sorted(_FIELDS):
+        wrong = sorted(set(row) ^ set(_FIELDS))
+        raise HwmodelError(f"{file}: {key}: needs exactly {', '.join(_FIELDS)}; check {', '.join(wrong)}")
+    value = row["value"]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise HwmodelError(f"{file}: {key}: value {value!r} must be a number from 0 up")
+    if row["basis"] not in BASES:
+        raise HwmodelError(f"{file}: {key}: " + unknown("basis", row["basis"], BASES))
+    if not str(row["source"]).strip():
+        raise HwmodelError(f"{file}: {key}: source is empty; say where the value comes from")
+    return Constant(float(value), str(row["unit"]), str(row["source"]), row["basis"])
+
+
+def _check(schema: Schema, texts: Mapping[str, str], constants: Mapping[str, Constant], file: str) -> None:
+    required = (*COMMON_TEXTS, *schema.required_texts)
+    missing = [key for key in required if key not in texts] + [k for k in schema.required if k not in constants]
+    if missing:
+        raise HwmodelError(f"{file}: {missing[0]} is missing")
+    for key in texts:
+        if key not in required and key not in schema.optional_texts:
+            raise HwmodelError(f"{file}: " + unknown("key", key, (*required, *schema.optional_texts)))
+    units = {**schema.optional, **schema.required}
+    for key, constant in constants.items():
+        patterns = [p for p in units if fnmatchcase(key, p) and key.count(".") == p.count(".")]
+        if not patterns:
+            raise HwmodelError(f"{file}: " + unknown("key", key, units))
+        unit = units[key] if key in units else units[patterns[0]]
+        if unit and constant.unit != unit:
+            raise HwmodelError(f"{file}: {key}: unit {constant.unit!r} must be {unit!r}")

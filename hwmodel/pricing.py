@@ -1,0 +1,159 @@
+"""Trace x device -> Bill: energy, cycles, time and bytes, by phase, layer and kernel, each with its basis."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from hwmodel.bill import SCOPES, Bill, Sums
+from hwmodel.cost import KernelCost
+from hwmodel.devices import Device
+from hwmodel.errors import HwmodelError, unknown
+from hwmodel.operations import REPORT_PHASES, Op
+from hwmodel.schedule import Schedule
+from hwmodel.trace import Trace
+
+__all__ = ["Bill", "KernelCost", "configured", "kernel_costs", "price"]
+
+
+def price(
+    trace: Trace,
+    device: Device,
+    *,
+    schedule: Schedule | None = None,
+    filter_schedule: Schedule | None = None,
+    batch: int | None = None,
+    scope: str = "step",
+    kernels: str | None = None,
+    clock_mhz: float | None = None,
+    baselines: Mapping[str, Trace] | None = None,
+) -> Bill:
+    """The bill of `trace` on `device`.
+
+    `schedule` (and `filter_schedule`) give the peak memory at `batch` instances (by default the largest the trace
+    trained on); without one the memory fields are None. `kernels` and `clock_mhz` choose another kernel library and
+    operating point than the device's defaults. `baselines` may hold the traces "fp32" and "same_bits" of dense,
+    unfiltered training on the same stream; the bill states the energy saved against each.
+    Raises HwmodelError for an unknown scope, library or clock.
+    """
+    if scope not in SCOPES:
+        raise HwmodelError(unknown("scope", scope, SCOPES))
+    device = configured(device, kernels, clock_mhz)
+    totals, by_phase, by_layer, by_kernel = _sums(trace, device)
+    energy_j = totals.energy_j
+    saved = {name: _saved(energy_j, baseline, device) for name, baseline in (baselines or {}).items()}
+    memory = None
+    if schedule is not None:
+        from hwmodel.memory import peak
+
+        memory = peak(schedule, batch or _largest_batch(trace), filter_schedule=filter_schedule, device=device)
+    return Bill(
+        device=device,
+        scope=scope,
+        n_instances=trace.n_instances,
+        n_steps=trace.n_steps,
+        totals=totals,
+        by_phase=by_phase,
+        by_layer=by_layer,
+        by_kernel=by_kernel,
+        memory=memory,
+        saved_energy_vs_fp32=saved.get("fp32"),
+        saved_energy_vs_same_bits=saved.get("same_bits"),
+    )
+
+
+def configured(device: Device, kernels: str | None = None, clock_mhz: float | None = None) -> Device:
+    """The device with another kernel library or clock; raises HwmodelError for one it cannot have."""
+    if device.kind == "mcu":
+        from hwmodel import mcu
+
+        return mcu.configured(device, kernels, clock_mhz)
+    if kernels is not None:
+        raise HwmodelError(f"device {device.name!r} runs no kernel library; leave out kernels {kernels!r}")
+    if clock_mhz is not None:
+        from hwmodel import accelerator
+
+        return accelerator.configured(device, clock_mhz)
+    return device
+
+
+def kernel_costs(op: Op, density: float, device: Device) -> list[KernelCost]:
+    """Every kernel of one Op on a device of any kind; `density` is the share of non-zero error elements."""
+    return _model(device.kind)(op, density, device)
+
+
+def _model(kind: str) -> Callable[[Op, float, Device], list[KernelCost]]:
+    if kind == "mcu":
+        from hwmodel import mcu
+
+        return mcu.kernel_costs
+    from hwmodel import accelerator
+
+    return accelerator.kernel_costs
+
+
+def _sums(
+    trace: Trace, device: Device
+) -> tuple[Sums, dict[str, Sums], dict[tuple[str, str, str], Sums], dict[str, Sums]]:
+    """Totals, and sums by phase, by (layer, kind, phase) and by kernel."""
+    by_phase = {phase: Sums() for phase in REPORT_PHASES}
+    by_layer: dict[tuple[str, str, str], Sums] = {}
+    by_kernel: dict[str, Sums] = {}
+    counts: dict[tuple[Op, float], int] = {}
+    for op, tally in trace:
+        key = (_anonymous(op), round(tally.density, 3))
+        counts[key] = counts.get(key, 0) + tally.count
+        for phase, row in _by_phase(*key, device).items():
+            layer = (op.layer.name, op.layer.kind, phase)
+            by_layer.setdefault(layer, Sums()).add(row, tally.count)
+    totals = Sums()
+    for (op, density), count in counts.items():
+        for cost in _costs(op, density, device):
+            row = Sums(cost.macs, cost.cycles, cost.energy_j, cost.sram_bytes, cost.flash_bytes, cost.external_bytes)
+            totals.add(row, count)
+            by_phase[cost.phase].add(row, count)
+            by_kernel.setdefault(cost.kernel, Sums()).add(row, count)
+    return totals, by_phase, by_layer, by_kernel
+
+
+@lru_cache(maxsize=100_000)
+def _anonymous(op: Op) -> Op:
+    """The Op without its layer's place in the network: equal shapes are priced once."""
+    return dataclasses.replace(op, layer=dataclasses.replace(op.layer, name="", inputs=()))
+
+
+@lru_cache(maxsize=100_000)
+def _costs(op: Op, density: float, device: Device) -> tuple[KernelCost, ...]:
+    return tuple(kernel_costs(op, density, device))
+
+
+@lru_cache(maxsize=100_000)
+def _by_phase(op: Op, density: float, device: Device) -> dict[str, Sums]:
+    sums: dict[str, Sums] = {}
+    for cost in _costs(op, density, device):
+        sums.setdefault(cost.phase, Sums()).add(Sums(cost.macs, cost.cycles, cost.energy_j), 1)
+    return sums
+
+
+def _saved(energy_j: float, baseline: Trace, device: Device) -> float | None:
+    """Share of the baseline's energy that is not spent."""
+    total = _sums(baseline, device)[0].energy_j
+    return 1 - energy_j / total if total else None
+
+
+def _largest_batch(trace: Trace) -> int:
+    """The largest batch that a pass of the main network ran on (at least 1)."""
+    return max((op.batch for op, _ in trace if op.payer != "filter"), default=1) or 1
+
+
+def cache_clear() -> None:
+    """Forget all prices (for timing)."""
+    for function in (_anonymous, _costs, _by_phase):
+        function.cache_clear()
+
+
+def to_json(bills: list[Bill]) -> list[dict[str, Any]]:
+    """Bills as plain data."""
+    return [bill.to_json() for bill in bills]
