@@ -19,10 +19,10 @@ __all__ = ["ModelInfo", "build", "default_filter", "info", "names"]
 
 
 def info(name: str, input_shape: Shape | None = None, n_classes: int | None = None) -> ModelInfo:
-    """What is known of a model, with `input_shape` (C, H, W) and `n_classes` in place of the native ones if given.
+    """What is known of a model; `input_shape` (C, H, W) and `n_classes` replace the native ones where given.
 
-    `name` is a shipped model's or the user's "package.module:factory", whose code is then run. Raises QtrainError
-    for an unknown name, a shape or class number below 1 (2 classes), and every fault of a user's factory.
+    `name` is a shipped model's or the user's "package.module:factory", whose code is then run. Raises
+    QtrainError for an unknown name, a size below 1, fewer than 2 classes, and any fault of a user's factory.
     """
     if ":" in name:
         from qtrain.models._user import user_info
@@ -43,7 +43,7 @@ def info(name: str, input_shape: Shape | None = None, n_classes: int | None = No
 def build(
     name: str, input_shape: Shape | None = None, n_classes: int | None = None, seed: int = 0
 ) -> nn.Module:
-    """The model `info` describes, with weights drawn from `seed`; torch's own generators are left as they were.
+    """The model `info` describes, with weights drawn from `seed`; torch's generators are left as they were.
 
     Raises QtrainError as `info` does, and where the input is too small for the layers.
     """

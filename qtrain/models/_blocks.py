@@ -23,7 +23,7 @@ def conv_bn_relu(
 
 
 def separable(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """Depthwise 3x3 then pointwise convolution, each with batch normalization and ReLU (Howard et al. 2017)."""
+    """Depthwise 3x3 then pointwise convolution, each with normalization and ReLU (Howard et al. 2017)."""
     return nn.Sequential(
         OrderedDict(
             depthwise=conv_bn_relu(in_channels, in_channels, stride=stride, groups=in_channels),
@@ -42,7 +42,7 @@ def n_features(body: nn.Module, input_shape: tuple[int, int, int]) -> int:
 
 
 def he_init(model: nn.Sequential) -> nn.Sequential:
-    """Convolution weights N(0, 2 / fan-in), biases 0 (He et al. 2015): signals keep their size through ReLUs."""
+    """Convolution weights N(0, 2 / fan-in), biases 0 (He et al. 2015): signals keep their size."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -52,7 +52,7 @@ def he_init(model: nn.Sequential) -> nn.Sequential:
 
 
 def with_classifier(body: nn.Sequential, input_shape: tuple[int, int, int], n_classes: int) -> nn.Sequential:
-    """`body` followed by flatten and one linear layer of the right size; convolutions initialised by `he_init`."""
+    """`body` followed by flatten and one linear layer of the right size; applies `he_init`."""
     n_in = n_features(body, input_shape)
     body.add_module("flatten", nn.Flatten())
     body.add_module("fc", nn.Linear(n_in, n_classes))
@@ -62,7 +62,7 @@ def with_classifier(body: nn.Sequential, input_shape: tuple[int, int, int], n_cl
 class OptionA(nn.Module):
     """Shortcut without weights: every stride-th pixel, new channels zero (He et al. 2016, option A).
 
-    The zero channels are split evenly before and after, [n, C, H, W] -> [n, out_channels, ceil(H/s), ceil(W/s)].
+    [n, C, H, W] -> [n, out_channels, ceil(H/s), ceil(W/s)], the zero channels half before and half after.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -76,7 +76,7 @@ class OptionA(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """ResNet block: relu(norm(conv(relu(norm(conv(x))))) + shortcut(x)), 3x3 convolutions (He et al. 2016)."""
+    """ResNet block: relu(norm(conv(relu(norm(conv(x))))) + shortcut(x)), 3x3 kernels (He et al. 2016)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, projection: bool) -> None:
         super().__init__()

@@ -62,7 +62,7 @@ def user_info(path: str, input_shape: Shape | None, n_classes: int | None) -> Mo
     The factory is called and the module tried on one blank instance, so that a wrong shape is found at once.
     """
     model = call_factory(path)
-    task = getattr(model, "task", "classify")
+    task: Any = getattr(model, "task", "classify")
     shape = input_shape or getattr(model, "input_shape", None)
     classes = 0 if task == "reconstruct" else n_classes or getattr(model, "n_classes", None)
     if task not in ("classify", "reconstruct"):

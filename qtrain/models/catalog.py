@@ -1,6 +1,6 @@
 """The models, found by listing this folder; importing it does not import torch.
 
-A module of this folder that has a tuple MODELS adds those models: the modules import torch inside their builders.
+A module of this folder that has a tuple MODELS adds those models; it imports torch inside its builders.
 Modules whose name starts with an underscore hold shared torch code and are not looked at.
 """
 
@@ -41,7 +41,7 @@ def shipped(name: str) -> ModelInfo:
 
 
 def default_filter(name: str) -> str:
-    """Name of the filter network for a model: at most 10 % of its MACs for a shipped model at its native input.
+    """Name of the filter network for a model: at most 10 % of a shipped model's MACs at its native input.
 
     A user's own model (package.module:factory) gets the smallest one that reads any image of 8x8 or more.
     """

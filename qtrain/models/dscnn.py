@@ -17,13 +17,13 @@ STRIDE = 2
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after so that ceil(size / stride) outputs fit, the odd one after (TensorFlow's "same")."""
+    """Zeros before and after so that ceil(size / stride) outputs fit, the odd one after (TensorFlow)."""
     total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
     return total // 2, total - total // 2
 
 
 def dscnn(input_shape: Shape, n_classes: int) -> nn.Module:
-    """A 10x4 convolution of stride 2 with "same" padding, four separable blocks of 64 channels, mean, one FC layer.
+    """A 10x4 convolution of stride 2 with "same" padding, four separable blocks, mean, one FC layer.
 
     The padding differs above and below (4 and 5 rows of 49), so it is a ZeroPad2d of its own.
     """

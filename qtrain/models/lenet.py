@@ -27,7 +27,7 @@ def convnet(
     stride: int = 1,
     first_pool: bool = True,
 ) -> nn.Module:
-    """Two convolutions with ReLU, a 2x2 max-pool after the second and, with `first_pool`, the first, linear layers.
+    """Two convolutions with ReLU, 2x2 max-pools (the first with `first_pool` only), linear layers.
 
     `stride` is the first convolution's; `hidden` are the sizes of the linear layers before the last.
     """

@@ -20,8 +20,8 @@ class ModelInfo:
     """One model: its native input and classes, and how it is built.
 
     `build(input_shape, n_classes)` returns a module that maps [n, C, H, W] to logits [n, n_classes] (task
-    "classify") or to the flattened input [n, C*H*W] (task "reconstruct", n_classes 0). `filter` names the network
-    that filters instances for this one by default; a filter network itself has "".
+    "classify") or to the flattened input [n, C*H*W] (task "reconstruct", n_classes 0). `filter` names the
+    network that filters instances for this one by default; a filter network itself has "".
     """
 
     name: str

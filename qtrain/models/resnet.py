@@ -28,10 +28,10 @@ def resnet(
     stride: int = 1,
     pool: int = 1,
 ) -> nn.Module:
-    """A convolution, three stages of `n_blocks` blocks of `width`, 2 and 4 `width` channels, mean, one FC layer.
+    """A convolution, three stages of `n_blocks` blocks (1, 2, 4 times `width` channels), mean, one FC layer.
 
-    `projection`: biasless 1x1 convolutions as shortcuts instead of option A; `stride` of the first convolution;
-    `pool`: the image is first averaged over pool x pixels pool.
+    `projection`: biasless 1x1 convolutions as shortcuts instead of option A; `stride`: of the first
+    convolution; `pool`: the image is first averaged over pool x pool pixels.
     """
     from torch import nn
 
@@ -59,8 +59,11 @@ def _deep(depth: int, filter_name: str) -> ModelInfo:
     )  # fmt: skip
 
 
-def _filter(name: str, description: str, source: str = OWN, **shape: int) -> ModelInfo:
-    return ModelInfo(name, CIFAR, 2, partial(resnet, n_blocks=1, **shape), "", description, source)
+def _filter(
+    name: str, description: str, source: str = OWN, width: int = 16, stride: int = 1, pool: int = 1
+) -> ModelInfo:
+    builder = partial(resnet, n_blocks=1, width=width, stride=stride, pool=pool)
+    return ModelInfo(name, CIFAR, 2, builder, "", description, source)
 
 
 MODELS = (

@@ -15,7 +15,7 @@ VGG16_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 51
 
 
 def vgg16(input_shape: Shape, n_classes: int) -> nn.Module:
-    """Thirteen 3x3 convolutions with batch normalization and ReLU, a 2x2 max-pool after each stage, one FC layer."""
+    """Thirteen 3x3 convolutions with BatchNorm and ReLU, a 2x2 max-pool after each stage, one FC layer."""
     from torch import nn
 
     from qtrain.models._blocks import conv_bn_relu, with_classifier
@@ -33,6 +33,6 @@ def vgg16(input_shape: Shape, n_classes: int) -> nn.Module:
 MODELS = (
     ModelInfo(
         "vgg16", (3, 32, 32), 10, vgg16, "resnet8-a", "VGG-16 with batch normalization and one FC layer",
-        "Simonyan and Zisserman, arXiv 1409.1556, configuration D; BatchNorm and one FC layer as usual for CIFAR",
+        "Simonyan and Zisserman, arXiv 1409.1556, configuration D; BatchNorm and one FC as usual for CIFAR",
     ),
 )  # fmt: skip
