@@ -1,0 +1,166 @@
+"""Experiment: one frozen description of a run, the same in Python, in TOML and on the command line."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, ClassVar
+
+from qtrain.errors import QtrainError
+from qtrain.experiment import toml
+from qtrain.experiment.identity import code_version, digest
+from qtrain.experiment.layers import LayerRule
+from qtrain.experiment.methods import Filter, Prune
+from qtrain.experiment.options import Interval, Section, nearest, option, shown
+from qtrain.experiment.sections import Data, Execution, Numbers, Optimizer, Train, bits
+
+
+@dataclass(frozen=True)
+class Experiment(Section):
+    """A run's whole description; always valid: raises QtrainError naming key, value and what is valid."""
+
+    PREFIX: ClassVar[str] = ""
+    model: str = option("digits-cnn", "network, or package.module:factory of your own (this runs its code)")
+    input_shape: tuple[int, ...] = option(
+        (), "C,H,W of the network's input; empty: the model's own", valid=Interval(1, 2**16)
+    )
+    n_classes: int = option(
+        0, "classes told apart; 0: the model's own", flag="--classes", valid=Interval(0, 2**20)
+    )
+    init: str = option("", "weights to start from (.safetensors)")
+    recipe: str = option("supervised", "what is learned from a batch")
+    seed: int = option(0, "seed of weights, data order and rounding noise", valid=Interval(0, 2**32 - 1))
+    data: Data = field(default_factory=Data)
+    numbers: Numbers = field(default_factory=Numbers)
+    filter: Filter = field(default_factory=Filter)
+    prune: Prune = field(default_factory=Prune)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    train: Train = field(default_factory=Train)
+    run: Execution = field(default_factory=Execution)
+    layers: tuple[LayerRule, ...] = ()
+
+    def cross_check(self) -> None:
+        if len(self.input_shape) not in (0, 3):
+            raise QtrainError(
+                f"input_shape (--input-shape) = {shown(self.input_shape)}: must be C,H,W, three whole numbers"
+            )
+        if len({rule.glob for rule in self.layers}) < len(self.layers):
+            raise QtrainError("layers: two rules for one glob; give each glob one table")
+        for rule in self.layers:
+            rule.apply(self.numbers)
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, Any]) -> "Experiment":
+        """From nested mappings as tomllib reads them; keys left out keep their defaults."""
+        return cls()._updated(tables)
+
+    @classmethod
+    def from_toml(cls, text: str, source: str = "experiment") -> "Experiment":
+        """From TOML text; `source` (a file's name) opens every error message."""
+        try:
+            return cls.from_tables(toml.parse_tables(text))
+        except QtrainError as error:
+            raise QtrainError(f"{source}: {error}") from None
+
+    def to_tables(self) -> dict[str, Any]:
+        """Every key with its value, as nested mappings; `from_tables` is the inverse."""
+        tables = dataclasses.asdict(self)
+        tables["layers"] = {rule.glob: dict(rule.values) for rule in self.layers}
+        return tables if self.layers else {key: tables[key] for key in tables if key != "layers"}
+
+    def to_toml(self) -> str:
+        """TOML text of every key; `from_toml` reads back an equal experiment."""
+        return toml.dump_tables(self.to_tables())
+
+    def with_options(self, options: Mapping[str, Any]) -> "Experiment":
+        """A copy with options set by their dotted keys, such as {"numbers.weight_bits": 4, "seed": 1}."""
+        tables: dict[str, Any] = {}
+        for key, value in options.items():
+            section, dot, name = key.partition(".")
+            if dot:
+                tables.setdefault(section, {})[name] = value
+            else:
+                tables[key] = value
+        return self._updated(tables)
+
+    def with_layer(self, glob: str, **values: Any) -> "Experiment":
+        """A copy with one more rule for the layers whose names match `glob`, stronger than those before it.
+
+        An earlier rule of the same glob goes.
+        """
+        return self._updated({"layers": {glob: values}})
+
+    def bits(self, n: int) -> "Experiment":
+        """A copy at 2 to 16 bits for weights, activations, errors, gradients; 32: float32 everywhere."""
+        return self.with_options({"numbers.bits": n})
+
+    def numbers_for(self, layer: str) -> Numbers:
+        """The number formats of the layer of this name; of the rules that match, later ones win."""
+        numbers = self.numbers
+        for rule in self.layers:
+            if fnmatchcase(layer, rule.glob):
+                numbers = rule.apply(numbers)
+        return numbers
+
+    def prune_keep_for(self, layer: str) -> float:
+        """The share of error channels kept in the layer of this name."""
+        found = [dict(r.values).get("prune_keep") for r in self.layers if fnmatchcase(layer, r.glob)]
+        return next((keep for keep in reversed(found) if keep is not None), self.prune.keep)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of the keys that can change a run's result; equal on every machine."""
+        return digest(self)
+
+    @property
+    def id(self) -> str:
+        """16 hexadecimal digits of those keys and of the code that computes the result: the run's id."""
+        return digest(self, code_version())
+
+    def _updated(self, tables: Mapping[str, Any]) -> "Experiment":
+        known = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        changes: dict[str, Any] = {}
+        for key, value in tables.items():
+            if key not in known:
+                raise _unknown(key)
+            if key == "layers":
+                added = LayerRule.all_of(value)
+                changes[key] = (*(r for r in self.layers if r.glob not in {n.glob for n in added}), *added)
+            elif isinstance(known[key], Section):
+                changes[key] = _update_section(known[key], value)
+            else:
+                changes[key] = value
+        return replace(self, **changes)
+
+
+def _update_section(section: Any, values: object) -> Any:
+    if not isinstance(values, Mapping):
+        raise QtrainError(
+            f"{section.PREFIX[:-1]} = {shown(values)}: must be a table, [{section.PREFIX[:-1]}]"
+        )
+    changes = dict(values)
+    if isinstance(section, Numbers) and "bits" in changes:
+        leave_float32 = {"plan": Numbers.plan} if section.plan == "float32" else {}
+        changes = leave_float32 | bits(changes.pop("bits")) | changes
+    names = [f.name for f in dataclasses.fields(section)]
+    for name in changes:
+        if name not in names:
+            raise _unknown(f"{section.PREFIX}{name}")
+    return replace(section, **changes)
+
+
+def _unknown(key: str) -> QtrainError:
+    from qtrain.experiment.catalogue import options
+
+    # whoever writes `lr` or `weight_bits` at the top level means the option of that name on the command line
+    full = {o.flag[2:].replace("-", "_"): o.key for o in options()} | {"bits": "numbers.bits"}
+    if key in full:
+        return QtrainError(f"unknown key {shown(key)}; did you mean {full[key]!r}?")
+    sections = {name.partition(".")[0] for name in full.values()} | {"layers"}
+    return QtrainError(f"unknown key {shown(key)}{nearest(key, [*full.values(), *sections])}")
+
+
+def load(path: str | Path) -> Experiment:
+    """Read an experiment's TOML file; raises QtrainError in one line naming file and key."""
+    return Experiment.from_toml(toml.read_text(Path(path)), str(path))

@@ -1,0 +1,106 @@
+"""The sections of an experiment that choose what is skipped: instances and parts of error maps."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from qtrain.errors import QtrainError
+from qtrain.experiment.options import (
+    BELOW_ONE,
+    KEPT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Interval,
+    Section,
+    option,
+)
+
+
+@dataclass(frozen=True)
+class Filter(Section):
+    """Which instances to train on (arXiv 2007.03213 for kind "instance")."""
+
+    PREFIX: ClassVar[str] = "filter."
+    FLAG_PREFIX: ClassVar[str] = "--filter-"
+    kind: str = option(
+        "instance",
+        "which instances to train on",
+        flag="--filter",
+        valid=("instance", "none", "ohem", "selective-backprop", "smb", "smd", "random"),
+    )
+    network: str = option("", "filter network; empty: chosen by the model")
+    rate: float = option(0.3, "target share of true-high instances, R_set; 1 keeps all", valid=KEPT)
+    alpha_up: float = option(
+        1.005,
+        "factor on the loss threshold while too many instances are true-high",
+        valid=Interval(1, 10, low_open=True),
+    )
+    alpha_down: float = option(
+        0.995,
+        "factor on the loss threshold while too few instances are true-high",
+        valid=Interval(0, 1, low_open=True, high_open=True),
+    )
+    window: int = option(
+        10,
+        "mini-batches over which the true-high share is taken",
+        valid=Interval(1, 10**6),
+    )
+    threshold: float = option(
+        0.0,
+        "loss threshold at the start; 0: from the first losses",
+        valid=NOT_NEGATIVE,
+    )
+    entropy_threshold: float = option(
+        0.65,
+        "entropy in nats above which a dropped instance is uncertain (two classes: at most 0.693)",
+        valid=NOT_NEGATIVE,
+    )
+    adaptive: bool = option(True, "adapt the loss threshold")
+    weighted: bool = option(True, "weight the filter's loss by class")
+    uncertainty: bool = option(True, "sample uncertain instances")
+    steer: str = option(
+        "true-high",
+        "share that the threshold is steered by",
+        valid=("true-high", "kept"),
+    )
+    audit: float = option(
+        0.02,
+        "share of dropped instances labelled anyway, against a dead filter",
+        valid=SHARE,
+    )
+    lr: float = option(0.05, "learning rate of the filter network", valid=POSITIVE)
+    momentum: float = option(0.5, "momentum of the filter network", valid=BELOW_ONE)
+    keep: float = option(0.5, "share kept by ohem, selective-backprop, smb, smd and random", valid=KEPT)
+
+
+@dataclass(frozen=True)
+class Prune(Section):
+    """Which part of an error map to keep."""
+
+    PREFIX: ClassVar[str] = "prune."
+    FLAG_PREFIX: ClassVar[str] = "--prune-"
+    kind: str = option(
+        "channel",
+        "error-map pruning",
+        flag="--prune",
+        valid=("channel", "none", "stochastic", "channel+stochastic"),
+    )
+    keep: float = option(0.6, "share of an error map's channels kept", valid=KEPT)
+    gamma_weight: float = option(
+        0.0,
+        "weight of a channel's weights in its importance",
+        valid=NOT_NEGATIVE,
+    )
+    gamma_error: float = option(1.0, "weight of a channel's error in its importance", valid=NOT_NEGATIVE)
+    rate: float = option(0.9, "share of error elements pruned stochastically", valid=BELOW_ONE)
+    window: int = option(
+        4,
+        "steps from which the pruning threshold is predicted",
+        valid=Interval(1, 10**6),
+    )
+
+    def cross_check(self) -> None:
+        if self.gamma_weight == self.gamma_error == 0:
+            raise QtrainError(
+                "prune.gamma_weight and prune.gamma_error are both 0: give one a positive value"
+            )

@@ -1,0 +1,132 @@
+"""The sections of an experiment: its options, their defaults, meaning and the values they allow."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from qtrain.errors import QtrainError
+from qtrain.experiment.options import BELOW_ONE, NOT_NEGATIVE, POSITIVE, Interval, Section, option
+
+WIDTH = Interval(2, 16)
+COUNT = Interval(0, 10**9)
+ROUNDINGS = ("nearest", "stochastic", "floor", "toward-zero", "nearest-away")
+SCALES = ("dynamic", "delayed", "moving-average", "percentile", "static")
+
+
+@dataclass(frozen=True)
+class Data(Section):
+    """What is learned from."""
+
+    PREFIX: ClassVar[str] = "data."
+    name: str = option(
+        "digits", "digits, mnist, fashion-mnist, cifar10, cifar100 or imagefolder", flag="--data"
+    )
+    dir: str = option("", "folder that holds the dataset's files", flag="--data-dir")
+    augment: bool = option(False, "shift and flip the training images at random")
+    val_split: float = option(0.0, "share of the training set kept aside to validate on", valid=BELOW_ONE)
+
+
+@dataclass(frozen=True)
+class Numbers(Section):
+    """Number formats: bits and exponents of every stored tensor. Plan "float32" ignores the other keys."""
+
+    PREFIX: ClassVar[str] = "numbers."
+    plan: str = option(
+        "fixed", "number plan", flag="--numbers", valid=("fixed", "banner8", "niti8", "float32")
+    )
+    weight_bits: int = option(8, "bits of the weights that compute", valid=WIDTH)
+    activation_bits: int = option(8, "bits of the activations", valid=WIDTH)
+    error_bits: int = option(8, "bits of the error maps", valid=WIDTH)
+    gradient_bits: int = option(8, "bits of the weight gradients", valid=WIDTH)
+    master_bits: int = option(16, "bits of the weights that receive the update", valid=Interval(2, 32))
+    momentum_bits: int = option(16, "bits of the momentum", valid=Interval(2, 32))
+    accumulator_bits: int = option(32, "bits of the sums", valid=Interval(8, 64))
+    norm_bits: int = option(8, "bits of a normalization's parameters and statistics", valid=Interval(2, 32))
+    rounding: str = option("stochastic", "rounding of errors, gradients and updates", valid=ROUNDINGS)
+    scale: str = option("delayed", "where a tensor's exponent comes from", valid=SCALES)
+
+    def cross_check(self) -> None:
+        if self.master_bits < self.weight_bits:
+            raise QtrainError(
+                f"numbers.master_bits (--master-bits) = {self.master_bits}: must be at least "
+                f"numbers.weight_bits = {self.weight_bits}"
+            )
+
+
+ROLE_WIDTHS = ("weight_bits", "activation_bits", "error_bits", "gradient_bits")
+
+
+def bits(n: object) -> dict[str, object]:
+    """The keys of [numbers] that the shorthand `bits` stands for; raises QtrainError unless there are any.
+
+    2 to 16 sets the four roles' widths, 32 means float32 everywhere.
+    """
+    if type(n) is int and n == 32:
+        return {"plan": "float32"} | dict.fromkeys(ROLE_WIDTHS, Numbers.weight_bits)
+    if type(n) is int and n in WIDTH:
+        return dict.fromkeys(ROLE_WIDTHS, n)
+    raise QtrainError(f"numbers.bits (--bits) = {n!r:.60}: must be 2 to 16, or 32 for float32")
+
+
+@dataclass(frozen=True)
+class Optimizer(Section):
+    """Stochastic gradient descent and its schedule."""
+
+    PREFIX: ClassVar[str] = "optimizer."
+    lr: float = option(0.05, "learning rate", valid=POSITIVE)
+    momentum: float = option(0.9, "momentum", valid=BELOW_ONE)
+    weight_decay: float = option(1e-4, "weight decay", valid=NOT_NEGATIVE)
+    schedule: str = option(
+        "cosine", "learning rate over the run", flag="--lr-schedule", valid=("constant", "cosine", "step")
+    )
+    milestones: tuple[int, ...] = option(
+        (),
+        "steps at which schedule step divides the rate by ten",
+        flag="--lr-milestones",
+        valid=Interval(1, 10**9),
+    )
+
+    def cross_check(self) -> None:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise QtrainError("optimizer.milestones (--lr-milestones): must be ascending, each step once")
+        if self.schedule == "step" and not self.milestones:
+            raise QtrainError("optimizer.schedule (--lr-schedule) = 'step': needs optimizer.milestones")
+
+
+@dataclass(frozen=True)
+class Train(Section):
+    """How long, and which layers."""
+
+    PREFIX: ClassVar[str] = "train."
+    epochs: int = option(0, "passes over the training set; 0: the model's and dataset's own", valid=COUNT)
+    steps: int = option(
+        0, "mini-batches; 0: as many as the epochs have; the first reached ends it", valid=COUNT
+    )
+    batch_size: int = option(64, "instances streamed per step", valid=Interval(1, 2**20))
+    layers: str = option("all", "layers trained: globs by commas, or all", flag="--train")
+    bias_only: str = option(
+        "", "layers of which only biases are trained: globs by commas", flag="--train-bias"
+    )
+
+
+@dataclass(frozen=True)
+class Execution(Section):
+    """How the run is carried out and reported; [run] in the file. Only `strict` can change its result."""
+
+    PREFIX: ClassVar[str] = "run."
+    devices: tuple[str, ...] = option(
+        ("stm32l4r5",), "device to price for", flag="--device", per_item=True, result=False
+    )
+    kernels: str = option("", "kernel library; empty: the device's own", result=False)
+    threads: int = option(
+        0, "threads of the simulator; 0: as many as PyTorch takes", valid=COUNT, result=False
+    )
+    checkpoint_every: int = option(0, "steps between checkpoints; 0: each epoch", valid=COUNT, result=False)
+    strict: bool = option(False, "make warnings about the numerics errors")
+    baseline: bool = option(False, "also train the dense float32 network on the same stream", result=False)
+    engine: str = option(
+        "auto",
+        "how the arithmetic is executed",
+        valid=("auto", "torch", "compiled", "brevitas"),
+        result=False,
+    )
+    out: str = option("", "folder of the run; empty: runs/ and the run's id", result=False)
