@@ -1,0 +1,89 @@
+"""Bytes that numbers, masks and a kernel's working buffers occupy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hwmodel.containers import container_bits
+from hwmodel.operations import MAC_KINDS, Layer, Op, Widths
+
+IMAGE_BITS = 8
+"""Bits of a raw pixel."""
+IM2COL_COLUMNS = 2
+IM2COL_BITS = 16
+"""CMSIS-NN's arm_convolve_s8 expands two patches to 16 bit before each GEMM
+(arm_convolve_s8_get_buffer_size)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How values narrower than a word are stored: packed bit by bit, or in power-of-two `containers` that
+    no byte boundary cuts, as software on a microcontroller keeps them (3 bits in 4, 12 bits in 16)."""
+
+    containers: bool = False
+
+    def bytes(self, n: int, bits: int) -> int:
+        """Bytes of `n` values of `bits` each."""
+        stored = container_bits(bits) if self.containers else bits
+        return -(-n * stored // 8)
+
+
+def value_bits(layer: Layer, widths: Widths) -> int:
+    """Bits of one element of the layer's output as stored for its readers."""
+    return widths.norm_bits if layer.normalized else widths.activation_bits
+
+
+def image_bytes(n: int) -> int:
+    """Bytes of `n` raw pixels."""
+    return n * IMAGE_BITS // 8
+
+
+def mask_bytes(n: int) -> int:
+    """Bytes of the mask of `n` ReLU outputs, one bit each."""
+    return -(-n // 8)
+
+
+def pool_index_bytes(n: int, layer: Layer) -> int:
+    """Bytes of the positions of `n` maxima in the layer's window."""
+    window = layer.kernel_height * layer.kernel_width
+    return -(-n * max(1, (window - 1).bit_length()) // 8)
+
+
+def buffer_bytes(op: Op, packing: Packing) -> dict[str, int]:
+    """Working buffers that one pass holds besides its operands, by name.
+
+    im2col: two patches at a time (none for 1x1 and linear layers, whose rows lie ready). Rotated weights:
+    the input error is a convolution with the kernels rotated and the channels exchanged, so one rotated
+    copy. Transposes: the weight gradient sums over pixels, so one instance's input and error are laid out
+    by channel. Accumulators: one output pixel (forward, error) or one filter (gradient); this holds where a
+    result's exponent is known before the pass, since then each accumulator is rounded at once.
+    """
+    layer, w = op.layer, op.widths
+    if layer.kind == "batchnorm" and op.phase != "update":
+        return {"accumulators": packing.bytes(2 * layer.out_channels, w.accumulator_bits)}
+    if layer.kind not in MAC_KINDS or op.phase in ("update", "select"):
+        return {}
+    window = layer.kernel_height * layer.kernel_width
+    column_bits = max(IM2COL_BITS, w.activation_bits)
+    if op.phase == "forward":
+        n_column = layer.reduction if window > 1 else 0
+        return {
+            "im2col": packing.bytes(IM2COL_COLUMNS * n_column, column_bits),
+            "accumulators": packing.bytes(layer.out_channels, w.accumulator_bits),
+        }
+    if op.phase == "error":
+        n_column = layer.out_channels // layer.groups * window if window > 1 else 0
+        return {
+            "im2col": packing.bytes(IM2COL_COLUMNS * n_column, column_bits),
+            "rotated weights": packing.bytes(layer.n_weights, w.weight_bits) if layer.kind == "conv" else 0,
+            "accumulators": packing.bytes(layer.in_channels, w.accumulator_bits),
+        }
+    if op.trains != "all":
+        return {"accumulators": packing.bytes(layer.out_channels, w.accumulator_bits)}
+    transposes = 0
+    if layer.kind == "conv":
+        transposes = packing.bytes(layer.n_in, w.activation_bits) + packing.bytes(layer.n_out, w.error_bits)
+    return {
+        "transposes": transposes,
+        "accumulators": packing.bytes(layer.reduction, w.accumulator_bits),
+    }
