@@ -1,0 +1,181 @@
+"""Op -> the kernels a real library runs for it, none of them free, with their units of work.
+
+Passes of a conv or linear layer are matrix products (CMSIS-NN, Lai et al. 2018; PULP-TrainLib, Nadalini et al. 2022):
+forward        out[P, K]    = columns(x)[P, R] . W[R, K]            im2col, gemm, bias, activation, requantize
+input error    dx[Pin, C]   = columns(dy)[Pin, K FY FX / s2] . W'   mask, rotate, im2col, gemm, requantize
+weight gradient dW[K, R]    = dy'[K, P] . columns(x)[P, R]          transpose of both operands, gemm, requantize
+with P output pixels of the batch, R = C FY FX / groups. A stride s splits the input error into s2 dense convolutions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from hwmodel.containers import container_bits
+from hwmodel.elementwise import RULES as ELEMENTWISE_RULES
+from hwmodel.errors import HwmodelError, unknown
+from hwmodel.operations import Op, quantize_charged_to
+from hwmodel.work import Work
+
+PIXELS_PER_PASS = 2
+"""Output pixels that share one read of the weights: CMSIS-NN expands two im2col columns at a time."""
+OUTER_REDUCTION = "outer"
+"""Alternative to a gemm with a short reduction: rank-1 updates straight into the output."""
+
+
+def works(op: Op) -> list[Work]:
+    """The kernels of one Op in order of execution. Raises HwmodelError for a kind or phase without a rule."""
+    if op.phase == "update":
+        return list(_update(op))
+    if op.phase == "select":
+        return list(_select(op))
+    rule = _RULES.get((op.layer.kind, op.phase))
+    if rule is None:
+        raise HwmodelError(
+            f"layer {op.layer.name!r}: "
+            + unknown("kernel rule", f"{op.layer.kind}/{op.phase}", (f"{k}/{p}" for k, p in _RULES))
+        )
+    if op.batch == 0 and op.phase != "update":
+        return []
+    return list(rule(op))
+
+
+def form(op: Op) -> str:
+    """Which product loop a layer's passes run: linear, depthwise, pointwise or conv."""
+    layer = op.layer
+    if layer.kind == "linear":
+        return "linear"
+    if layer.groups > 1 and layer.in_channels == layer.groups:
+        return "depthwise"
+    return "pointwise" if layer.kernel_height == layer.kernel_width == 1 else "conv"
+
+
+def frozen_weight_bytes(op: Op) -> float:
+    """Bytes of the layer's weights that lie in flash: those that do not learn."""
+    return op.layer.n_weights * container_bits(op.widths.weight_bits) / 8 if op.trains != "all" else 0.0
+
+
+def _bytes(count: float, bits: int) -> float:
+    return count * container_bits(bits) / 8
+
+
+def _requantized(op: Op, name: str, count: int) -> Iterator[Work]:
+    """Rounding of `count` results into a narrower format, with random bits in the backward passes."""
+    if not count or op.widths.floating:
+        return
+    phase = quantize_charged_to(op.payer, op.phase)
+    yield Work(name, phase, count, count, sram_bytes=count * 4.0)
+    if op.widths.stochastic and op.phase in ("error", "gradient", "update"):
+        yield Work("stochastic_rounding", phase, 0, count)
+
+
+def _product(
+    op: Op, kernel: str, outputs: float, bits: tuple[int, int], unpacked: float, weight_bytes: float = 0.0
+) -> Work:
+    macs = op.macs
+    reduction = macs / outputs if outputs else 0.0
+    traffic = _bytes(macs / PIXELS_PER_PASS, bits[0]) + _bytes(macs / PIXELS_PER_PASS, bits[1])
+    return Work(
+        kernel, op.report_phase, macs, macs, outputs, bits, unpacked if reduction else 0.0,
+        traffic + outputs * 4.0, weight_bytes,
+        macs / op.layer.n_weights / PIXELS_PER_PASS if weight_bytes else 1.0,
+    )  # fmt: skip
+
+
+def _forward(op: Op) -> Iterator[Work]:
+    layer, widths, kind, phase = op.layer, op.widths, form(op), op.report_phase
+    n_out = op.batch * layer.n_out
+    if op.payer in ("main", "filter"):
+        yield from _requantized(op, "requantize_weight", op.n_trained)
+    pixels = op.batch * layer.out_height * layer.out_width
+    if kind == "conv":
+        columns = pixels * layer.reduction * layer.groups
+        yield Work("im2col", phase, 0, columns, bits=(widths.activation_bits,) * 2,
+                   unpacked=columns if widths.activation_bits < 8 else 0.0,
+                   sram_bytes=2 * _bytes(columns, widths.activation_bits))  # fmt: skip
+    yield _product(op, kind, n_out, (widths.activation_bits, widths.weight_bits),
+                   op.macs / PIXELS_PER_PASS if widths.weight_bits < 8 else 0.0, frozen_weight_bytes(op))  # fmt: skip
+    if layer.bias:
+        yield Work("bias", phase, 0, n_out, sram_bytes=4.0 * n_out)
+    yield from _requantized(op, "requantize", n_out)
+    if layer.activation != "none":
+        yield Work("activation", phase, 0, n_out, sram_bytes=2 * _bytes(n_out, widths.activation_bits))
+
+
+def _error(op: Op) -> Iterator[Work]:
+    layer, widths, kind, phase = op.layer, op.widths, form(op), op.report_phase
+    share = op.kept_channels / layer.out_channels
+    yield from _masked(op)
+    n_in = op.batch * layer.n_in
+    if kind == "conv":
+        rotated = layer.n_weights * share
+        columns = n_in / layer.in_channels * layer.groups * op.macs / n_in
+        yield Work("rotate", phase, 0, rotated, bits=(widths.weight_bits,) * 2,
+                   sram_bytes=2 * _bytes(rotated, widths.weight_bits), weight_bytes=frozen_weight_bytes(op) * share)  # fmt: skip
+        yield Work("im2col", phase, 0, columns, bits=(widths.error_bits,) * 2,
+                   unpacked=columns if widths.error_bits < 8 else 0.0,
+                   sram_bytes=2 * _bytes(columns, widths.error_bits))  # fmt: skip
+        flash = 0.0  # the rotated copy lies in SRAM
+    else:
+        flash = frozen_weight_bytes(op) * share
+    yield _product(op, kind, n_in, (widths.error_bits, widths.weight_bits),
+                   op.macs / PIXELS_PER_PASS if widths.weight_bits < 8 else 0.0, flash)  # fmt: skip
+    yield from _requantized(op, "requantize", n_in)
+
+
+def _masked(op: Op) -> Iterator[Work]:
+    """The derivative of the fused activation: errors behind a clipped output are zeroed."""
+    if op.layer.activation != "none":
+        n_out = op.batch * op.layer.n_out * op.kept_channels / op.layer.out_channels
+        yield Work("mask", op.report_phase, 0, n_out, sram_bytes=_bytes(n_out, op.widths.error_bits) * 2 + n_out / 8)
+
+
+def _gradient(op: Op) -> Iterator[Work]:
+    layer, widths, kind, phase = op.layer, op.widths, form(op), op.report_phase
+    share = op.kept_channels / layer.out_channels
+    n_error = op.batch * layer.n_out * share
+    if layer.bias or op.trains == "bias":
+        yield Work("bias_gradient", phase, 0, n_error, sram_bytes=_bytes(n_error, widths.error_bits))
+    if op.trains == "all":
+        outputs = layer.n_weights * share
+        if kind in ("conv", "pointwise"):
+            pixels = op.batch * layer.out_height * layer.out_width
+            columns = pixels * layer.reduction * layer.groups
+            yield Work("transpose", phase, 0, columns, bits=(widths.activation_bits,) * 2,
+                       unpacked=columns if widths.activation_bits < 8 else 0.0,
+                       sram_bytes=2 * _bytes(columns, widths.activation_bits))  # fmt: skip
+            yield Work("transpose", phase, 0, n_error, bits=(widths.error_bits,) * 2,
+                       unpacked=n_error if widths.error_bits < 8 else 0.0,
+                       sram_bytes=2 * _bytes(n_error, widths.error_bits))  # fmt: skip
+        kernel = kind + "_gradient"
+        yield _product(op, kernel, outputs, (widths.error_bits, widths.activation_bits), 0.0)
+    yield from _requantized(op, "requantize", op.n_trained)
+
+
+def _update(op: Op) -> Iterator[Work]:
+    n, bits = op.n_trained, op.widths.master_bits
+    if not n:
+        return
+    yield Work("update", op.report_phase, n, n, sram_bytes=_bytes(n, bits) * 2 + _bytes(n, op.widths.gradient_bits))
+    extra = op.macs - n
+    if extra > 0:
+        yield Work("momentum", op.report_phase, extra, extra, sram_bytes=2 * _bytes(extra, op.widths.momentum_bits))
+    yield from _requantized(op, "requantize_update", op.n_requantized)
+
+
+def _select(op: Op) -> Iterator[Work]:
+    """Channel importance (sum of |error| times sum of |weight|), then a partial sort of the channels."""
+    layer = op.layer
+    yield Work("select", op.report_phase, op.macs, op.macs,
+               sram_bytes=_bytes(op.batch * layer.n_out, op.widths.error_bits)
+               + _bytes(layer.n_weights, op.widths.weight_bits))  # fmt: skip
+    k = layer.out_channels
+    yield Work("sort", op.report_phase, 0, k * max(1, k.bit_length()), sram_bytes=4.0 * k)
+
+
+_RULES: dict[tuple[str, str], Callable[[Op], Iterator[Work]]] = {
+    **{(kind, "forward"): _forward for kind in ("conv", "linear")},
+    **{(kind, "error"): _error for kind in ("conv", "linear")},
+    **{(kind, "gradient"): _gradient for kind in ("conv", "linear")},
+    **ELEMENTWISE_RULES,
+}
