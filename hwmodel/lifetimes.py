@@ -51,6 +51,10 @@ class Step:
         self.images, self.codes_from = images, codes_from
         self.layers = {layer.name: layer for layer in schedule.network.layers}
         self.readers = readers(schedule.network)
+        self.arrivals: dict[str, list[Layer]] = {layer.name: [] for layer in schedule.network.layers}
+        for layer in schedule.network.layers:
+            for name in layer.inputs:
+                self.arrivals[name].append(layer)
         self.trained = schedule.trained
         self.forward_end = passes.forward_end
 
@@ -159,16 +163,13 @@ class Step:
         """Last moment at which the error that `writer` sent to `layer` is read."""
         own = max(self.passes.backward(layer.name), default=0)
         if layer.kind == "fork":
-            arrivals = self.readers_of_fork(layer)
+            arrivals = self.arrivals[layer.name]
             sum_holder = next((reader for reader in arrivals if reader.kind != "add"), arrivals[0])
             if writer.name != sum_holder.name:
                 return own
         elif layer.kind != "add":
             return own
         return max([own, *(self.error_read(self.layers[name], layer) for name in layer.inputs)])
-
-    def readers_of_fork(self, fork: Layer) -> list[Layer]:
-        return [layer for layer in self.schedule.network.layers if fork.name in layer.inputs]
 
 
 def readers(network: Network) -> dict[str, list[Layer]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from hwmodel.errors import HwmodelError
@@ -42,7 +43,7 @@ class Schedule:
     prune_keep: float = 1.0
     layer_keep: Mapping[str, float] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def trained(self) -> frozenset[str]:
         """Names of the layers that have parameters and are not frozen."""
         return frozenset(
