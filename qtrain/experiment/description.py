@@ -25,9 +25,7 @@ class Experiment(Section):
     input_shape: tuple[int, ...] = option(
         (), "C,H,W of the network's input; empty: the model's own", valid=Interval(1, 2**16)
     )
-    n_classes: int = option(
-        0, "classes told apart; 0: the model's own", flag="--classes", valid=Interval(0, 2**20)
-    )
+    n_classes: int = option(0, "classes told apart; 0: the model's own", flag="--classes", valid=Interval(0, 2**20))
     init: str = option("", "weights to start from (.safetensors)")
     recipe: str = option("supervised", "what is learned from a batch")
     seed: int = option(0, "seed of weights, data order and rounding noise", valid=Interval(0, 2**32 - 1))
@@ -136,9 +134,7 @@ class Experiment(Section):
 
 def _update_section(section: Any, values: object) -> Any:
     if not isinstance(values, Mapping):
-        raise QtrainError(
-            f"{section.PREFIX[:-1]} = {shown(values)}: must be a table, [{section.PREFIX[:-1]}]"
-        )
+        raise QtrainError(f"{section.PREFIX[:-1]} = {shown(values)}: must be a table, [{section.PREFIX[:-1]}]")
     changes = dict(values)
     if isinstance(section, Numbers) and "bits" in changes:
         leave_float32 = {"plan": Numbers.plan} if section.plan == "float32" else {}

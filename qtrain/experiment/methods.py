@@ -101,6 +101,4 @@ class Prune(Section):
 
     def cross_check(self) -> None:
         if self.gamma_weight == self.gamma_error == 0:
-            raise QtrainError(
-                "prune.gamma_weight and prune.gamma_error are both 0: give one a positive value"
-            )
+            raise QtrainError("prune.gamma_weight and prune.gamma_error are both 0: give one a positive value")

@@ -33,9 +33,7 @@ class Interval:
 
     def __str__(self) -> str:
         low = f"{'above' if self.low_open else 'at least'} {_plain(self.low)}" if self.low > -math.inf else ""
-        high = (
-            f"{'below' if self.high_open else 'at most'} {_plain(self.high)}" if self.high < math.inf else ""
-        )
+        high = f"{'below' if self.high_open else 'at most'} {_plain(self.high)}" if self.high < math.inf else ""
         if low and high and not (self.low_open or self.high_open):
             return f"{_plain(self.low)} to {_plain(self.high)}"
         return " and ".join(filter(None, (low, high)))

@@ -17,9 +17,7 @@ class Data(Section):
     """What is learned from."""
 
     PREFIX: ClassVar[str] = "data."
-    name: str = option(
-        "digits", "digits, mnist, fashion-mnist, cifar10, cifar100 or imagefolder", flag="--data"
-    )
+    name: str = option("digits", "digits, mnist, fashion-mnist, cifar10, cifar100 or imagefolder", flag="--data")
     dir: str = option("", "folder that holds the dataset's files", flag="--data-dir")
     augment: bool = option(False, "shift and flip the training images at random")
     val_split: float = option(0.0, "share of the training set kept aside to validate on", valid=BELOW_ONE)
@@ -30,9 +28,7 @@ class Numbers(Section):
     """Number formats: bits and exponents of every stored tensor. Plan "float32" ignores the other keys."""
 
     PREFIX: ClassVar[str] = "numbers."
-    plan: str = option(
-        "fixed", "number plan", flag="--numbers", valid=("fixed", "banner8", "niti8", "float32")
-    )
+    plan: str = option("fixed", "number plan", flag="--numbers", valid=("fixed", "banner8", "niti8", "float32"))
     weight_bits: int = option(8, "bits of the weights that compute", valid=WIDTH)
     activation_bits: int = option(8, "bits of the activations", valid=WIDTH)
     error_bits: int = option(8, "bits of the error maps", valid=WIDTH)
@@ -98,14 +94,10 @@ class Train(Section):
 
     PREFIX: ClassVar[str] = "train."
     epochs: int = option(0, "passes over the training set; 0: the model's and dataset's own", valid=COUNT)
-    steps: int = option(
-        0, "mini-batches; 0: as many as the epochs have; the first reached ends it", valid=COUNT
-    )
+    steps: int = option(0, "mini-batches; 0: as many as the epochs have; the first reached ends it", valid=COUNT)
     batch_size: int = option(64, "instances streamed per step", valid=Interval(1, 2**20))
     layers: str = option("all", "layers trained: globs by commas, or all", flag="--train")
-    bias_only: str = option(
-        "", "layers of which only biases are trained: globs by commas", flag="--train-bias"
-    )
+    bias_only: str = option("", "layers of which only biases are trained: globs by commas", flag="--train-bias")
 
 
 @dataclass(frozen=True)
@@ -117,9 +109,7 @@ class Execution(Section):
         ("stm32l4r5",), "device to price for", flag="--device", per_item=True, result=False
     )
     kernels: str = option("", "kernel library; empty: the device's own", result=False)
-    threads: int = option(
-        0, "threads of the simulator; 0: as many as PyTorch takes", valid=COUNT, result=False
-    )
+    threads: int = option(0, "threads of the simulator; 0: as many as PyTorch takes", valid=COUNT, result=False)
     checkpoint_every: int = option(0, "steps between checkpoints; 0: each epoch", valid=COUNT, result=False)
     strict: bool = option(False, "make warnings about the numerics errors")
     baseline: bool = option(False, "also train the dense float32 network on the same stream", result=False)

@@ -1,33 +1,21 @@
 """TOML of an experiment: a bounded reader (tomllib) and a writer for tables of plain values."""
 
 import json
-import os
-import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from qtrain.errors import QtrainError
+from qtrain.files import read_bounded
 
 MAX_BYTES = 1 << 20  # a full experiment takes 2 kB; a larger file is not one
 
 
 def read_text(path: Path) -> str:
-    """The text of a TOML file; raises QtrainError unless it is a readable file of at most 1 MiB."""
+    """The text of a TOML file; raises QtrainError unless it is a readable UTF-8 file of at most 1 MiB."""
     try:
-        # O_NONBLOCK: opening a FIFO would otherwise wait for a writer for ever
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise QtrainError(f"{path}: not a file; give the path of a TOML file")
-            content = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise QtrainError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
-    if len(content) > MAX_BYTES:
-        raise QtrainError(f"{path}: larger than {MAX_BYTES} bytes, so not an experiment")
-    try:
-        return content.decode("utf-8")
+        return read_bounded(path, MAX_BYTES).decode("utf-8")
     except UnicodeDecodeError as error:
         raise QtrainError(f"{path}: byte {error.start} is not UTF-8 text") from None
 

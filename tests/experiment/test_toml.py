@@ -133,5 +133,5 @@ def test_a_file_that_is_none_is_refused_by_name_and_without_waiting(tmp_path):
     for path in (tmp_path, tmp_path / "missing.toml", fifo, big, binary):
         with pytest.raises(QtrainError) as caught:
             load(path)
-        assert str(caught.value).startswith(str(path))
+        assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
