@@ -1,0 +1,146 @@
+"""From traced steps to runnable units, each with its quantization points."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwmodel.operations import MAC_KINDS, Widths
+from qtrain.formats.fixed import FixedPoint, FixedTensor
+from qtrain.layers.floating import AutogradUnit, PassThrough
+from qtrain.layers.graph import Step
+from qtrain.layers.mac import MacQuantizers, MacUnit
+from qtrain.layers.norm import NormQuantizers, NormUnit
+from qtrain.layers.plan import NumberPlan
+from qtrain.layers.pointwise import (
+    ActivationUnit,
+    AddUnit,
+    AvgPoolUnit,
+    ForkUnit,
+    InputUnit,
+    MaxPoolUnit,
+    ShortcutUnit,
+)
+from qtrain.layers.quantizer import Quantizer
+from qtrain.pruners import Pruner
+
+NEAREST = "nearest-even"
+
+
+class _Points:
+    """Makes the quantization points of a network and keeps them in order."""
+
+    def __init__(self, plan: NumberPlan) -> None:
+        self.plan = plan
+        self.made: list[Quantizer] = []
+
+    def point(self, layer: str, role: str, bits: int, *, signed: bool = True, backward: bool = False,
+              scale: str | None = None, activation: str = "none") -> Callable[..., FixedTensor]:  # fmt: skip
+        """A quantizer named `layer.role`; float32 plans get the one that changes nothing."""
+        if self.plan.floating:
+            return PassThrough(activation)
+        rounding = self.plan.rounding if backward else NEAREST
+        name = f"{layer}.{role}"
+        stream_id = zlib.crc32(name.encode())
+        quantizer = Quantizer(FixedPoint(bits, signed), rounding, scale or self.plan.scale, stream_id, name)
+        self.made.append(quantizer)
+        return quantizer
+
+
+def build_units(steps: list[Step], plan: NumberPlan, pruner: Pruner) -> tuple[list[Any], list[Quantizer]]:
+    """Units in order of execution, and their quantization points."""
+    points = _Points(plan)
+    unsigned: dict[str, bool] = {}
+    units: list[Any] = []
+    last = steps[-2].layer.name
+    for step in steps:
+        layer = step.layer
+        widths = plan.for_layer(layer.name)
+        positive = layer.activation in ("relu", "relu6")
+        if layer.kind in ("maxpool", "avgpool", "shortcut", "fork"):
+            positive = unsigned[layer.inputs[0]]
+        unsigned[layer.name] = positive
+        bits = widths.norm_bits if layer.normalized or layer.name == last else widths.activation_bits
+        units.append(_unit(step, widths, bits, positive, points, pruner))
+    return units, points.made
+
+
+def _unit(step: Step, widths: Widths, bits: int, positive: bool, points: _Points, pruner: Pruner) -> Any:
+    layer, name = step.layer, step.layer.name
+    floating = points.plan.floating
+
+    def output() -> Callable[..., FixedTensor]:
+        return points.point(name, "output", bits, signed=not positive, activation=layer.activation)
+
+    def error(role: str = "error") -> Callable[..., FixedTensor]:
+        return points.point(name, role, widths.error_bits, backward=True)
+
+    def gradient(role: str) -> Callable[..., FixedTensor]:
+        return points.point(name, role, widths.gradient_bits, backward=True, scale="dynamic")
+
+    if layer.kind in MAC_KINDS:
+        assert isinstance(step.module, (nn.Conv2d, nn.Linear))
+        weight = points.point(name, "weight", widths.weight_bits, scale="dynamic")
+        quantizers = MacQuantizers(weight, output(), error(), gradient("gradient"), gradient("bias_gradient"))
+        return MacUnit(layer, step.module, step.pad, quantizers, pruner)
+    if layer.kind == "batchnorm":
+        assert step.module is not None
+        if floating:
+            return AutogradUnit(layer, step.module, output(), error(), gradient)
+        scale = points.point(name, "scale", widths.master_bits, scale="dynamic")
+        shift = points.point(name, "shift", widths.master_bits, scale="dynamic")
+        return NormUnit(
+            layer, step.module,
+            NormQuantizers(scale, shift, output(), error(), gradient("scale_gradient"), gradient("shift_gradient")),
+        )  # fmt: skip
+    if layer.kind == "input":
+        return InputUnit(layer, output())
+    if layer.kind == "add":
+        return AddUnit(layer, output())
+    if layer.kind == "fork":
+        return ForkUnit(layer, error())
+    if layer.kind == "activation":
+        return ActivationUnit(layer, output())
+    if layer.kind == "maxpool":
+        return MaxPoolUnit(layer, step.padding, error())
+    if layer.kind == "avgpool":
+        return AvgPoolUnit(layer, step.padding, output(), error())
+    if layer.kind == "shortcut":
+        return ShortcutUnit(layer, *_movers(step.moves))
+    return LossPoint(layer, points.point(name, "error", widths.error_bits, backward=True, scale="dynamic"))
+
+
+class LossPoint:
+    """The end of the network: where the loss's error enters and is quantized."""
+
+    def __init__(self, layer: Any, error: Callable[..., FixedTensor]) -> None:
+        self.name, self.layer, self.error = layer.name, layer, error
+
+
+def _movers(moves: list[tuple[str, Any]]) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """The shortcut's copy and its transpose, from its chain of slices and zero paddings."""
+    shapes: list[torch.Size] = []
+
+    def move(x: Tensor) -> Tensor:
+        shapes.clear()
+        for kind, argument in moves:
+            shapes.append(x.shape)
+            x = x[argument] if kind == "slice" else F.pad(x, argument)
+        return x
+
+    def back(g: Tensor) -> Tensor:
+        for (kind, argument), shape in zip(reversed(moves), reversed(shapes), strict=True):
+            if kind == "slice":
+                whole = g.new_zeros(g.shape[0], *shape[1:])
+                whole[argument] = g
+                g = whole
+            else:
+                g = F.pad(g, [-p for p in argument])
+        return g
+
+    return move, back

@@ -1,0 +1,82 @@
+"""Float32 layers, and layers made by others: forward as they are, backward by PyTorch's own derivative of one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwmodel.operations import Layer
+from qtrain.formats.fixed import FixedTensor
+from qtrain.layers.pointwise import RELU6_CAP
+from qtrain.layers.tape import Tape
+
+
+class PassThrough:
+    """The quantizer of float32: stores the number as it is, after the activation it stands for."""
+
+    def __init__(self, activation: str = "none") -> None:
+        self.activation = activation
+
+    def __call__(self, x: Tensor, *_: Any, **__: Any) -> FixedTensor:
+        if self.activation == "relu":
+            x = F.relu(x)
+        elif self.activation == "relu6":
+            x = F.hardtanh(x, 0.0, RELU6_CAP)
+        return FixedTensor(x)
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        pass
+
+
+class AutogradUnit:
+    """A layer whose backward is PyTorch's: a float32 normalization, or a layer built by another library.
+
+    `output` quantizes what the layer returns, `error` its input error, `gradient` each parameter's gradient; a layer
+    made of Brevitas modules thus keeps its own forward quantizers and gets our backward ones.
+    """
+
+    def __init__(
+        self, layer: Layer, module: nn.Module, output: Callable[..., FixedTensor], error: Callable[..., FixedTensor],
+        gradient: Callable[[str], Callable[..., FixedTensor]],
+    ) -> None:  # fmt: skip
+        self.name, self.layer, self.module = layer.name, layer, module
+        self.output, self.error, self.gradient = output, error, gradient
+        self.trains = "all"
+
+    def forward(self, tape: Tape, x: FixedTensor) -> FixedTensor:
+        self.module.train(tape.training and x.values.numel() > x.values.shape[1])
+        with torch.enable_grad():
+            leaf = x.values.detach().requires_grad_()
+            y = self.module(leaf)
+        out = self.output(y.detach(), tape.clock, tape.rows, learn=tape.training)
+        tape.save(self.name, (out.values,), leaf, y)
+        return out
+
+    def backward(self, tape: Tape, error: FixedTensor, needed: bool) -> tuple[FixedTensor | None, ...]:
+        out, leaf, y = tape.take(self.name)
+        g = error.values
+        if self.layer.activation == "relu":
+            g = torch.ops.aten.threshold_backward(g, out, 0)
+        elif self.layer.activation == "relu6":
+            g = torch.ops.aten.hardtanh_backward(g, out, 0.0, RELU6_CAP)
+        if len(g) < len(y):  # narrowed: the other instances bring no error
+            g = torch.zeros_like(y).index_copy_(0, tape.narrowed, g)
+        named = [(n, p) for n, p in self.module.named_parameters() if p.requires_grad and self._learns(n)]
+        results = torch.autograd.grad(y, [leaf, *(p for _, p in named)], g)
+        for (name, parameter), gradient in zip(named, results[1:], strict=True):
+            values = self.gradient(name)(gradient, tape.clock).values
+            parameter.grad = values if parameter.grad is None else parameter.grad + values
+        if not needed:
+            return (None,)
+        d_input = results[0] if len(error.values) == len(y) else results[0][tape.narrowed]
+        return (self.error(d_input, tape.clock, tape.rows),)
+
+    def _learns(self, name: str) -> bool:
+        return self.trains == "all" or (self.trains == "bias" and name.endswith("bias"))

@@ -1,0 +1,258 @@
+"""A network that computes in its plan's numbers, goes back by its own rules, and writes down every pass.
+
+`quantize` turns a plain nn.Module into one; its parameters are shared, and hold the master weights.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hwmodel.network import Network
+from hwmodel.operations import MAC_KINDS
+from hwmodel.schedule import Schedule
+from hwmodel.trace import Trace
+from qtrain.errors import QtrainError
+from qtrain.formats.fixed import FixedTensor, carrier_dtype
+from qtrain.layers.build import build_units
+from qtrain.layers.graph import trace
+from qtrain.layers.plan import NumberPlan
+from qtrain.layers.pointwise import ForkUnit
+from qtrain.layers.quantizer import Clock
+from qtrain.layers.tape import Tape
+from qtrain.pruners import NoPruning, Pruner
+
+
+class QuantizedNetwork(nn.Module):
+    """Runs a traced model layer by layer. Build with `quantize`.
+
+    `forward` on an ordinary tensor works under autograd (one node for the whole network), so any loss can be put
+    behind it; the trainer calls `run` and `run_back` directly.
+    """
+
+    def __init__(self, model: nn.Module, network: Network, units: list[Any], plan: NumberPlan, pruner: Pruner) -> None:
+        super().__init__()
+        self.model = model
+        self.network, self.plan, self.pruner = network, plan, pruner
+        self.units = units
+        self.step = 0
+        self.counts: dict[tuple[int, str, str, int, int], list[float]] = defaultdict(lambda: [0, 0.0])
+        self.frozen: frozenset[str] = frozenset()
+        self.bias_only: frozenset[str] = frozenset()
+        self._index = {layer.name: i for i, layer in enumerate(network.layers)}
+        self.choose_trained("all")
+
+    # -- what is trained -------------------------------------------------------------------------------------------
+
+    def choose_trained(self, layers: str, bias_only: str = "") -> None:
+        """Train the layers whose names match the comma-separated globs `layers`, of those in `bias_only` the bias
+        alone. Raises QtrainError for a glob that matches no layer with parameters."""
+        from fnmatch import fnmatchcase
+
+        names = [layer.name for layer in self.network.layers if layer.n_parameters]
+
+        def matching(globs: str) -> set[str]:
+            found: set[str] = set()
+            for pattern in (g.strip() for g in globs.split(",") if g.strip()):
+                hits = {n for n in names if fnmatchcase(n, "*" if pattern == "all" else pattern)}
+                if not hits:
+                    raise QtrainError(f"no trainable layer matches {pattern!r} (layers: {', '.join(names)})")
+                found |= hits
+            return found
+
+        trained = matching(layers) | matching(bias_only)
+        self.frozen = frozenset(n for n in names if n not in trained)
+        self.bias_only = frozenset(matching(bias_only))
+        for unit in self.units:
+            if hasattr(unit, "trains"):
+                name = unit.name
+                unit.trains = "none" if name in self.frozen else "bias" if name in self.bias_only else "all"
+        self._needed = self.network.needs_error(frozenset(trained))
+
+    def schedule(self, **settings: Any) -> Schedule:
+        """What this network's training is made of, for pricing; `settings` are Schedule's optimizer terms."""
+        layers = self.network.layers
+        return Schedule(
+            self.network,
+            self.plan.widths,
+            layer_widths={la.name: w for la in layers if (w := self.plan.for_layer(la.name)) != self.plan.widths},
+            frozen=self.frozen,
+            bias_only=self.bias_only,
+            layer_keep={la.name: k for la in layers if la.kind == "conv" and (k := self.pruner.keeps(la)) < 1},
+            **settings,
+        )
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        x: Tensor,
+        *,
+        rows: Tensor | None = None,
+        payer: str = "main",
+        training: bool = True,
+        record: bool = True,
+    ) -> tuple[FixedTensor, Tape]:
+        """Forward `x` [n, C, H, W]; returns (logits [n, classes], tape). With `training` False the normalizations use
+        running statistics and no exponent is learned."""
+        tape = Tape(Clock(self.plan.seed, self.step), rows, payer, training)
+        with torch.no_grad():
+            values = {"input": FixedTensor(self._carrier(x))}
+            for unit in self.units[:-1]:
+                if record and not isinstance(unit, ForkUnit):
+                    self._record(unit.name, "forward", payer, len(x))
+                if isinstance(unit, ForkUnit):
+                    values[unit.name] = values[unit.layer.inputs[0]]
+                    continue
+                inputs = [values[name] for name in unit.layer.inputs] or [values["input"]]
+                values[unit.name] = unit.forward(tape, *inputs)
+            if record:
+                self._record("loss", "forward", payer, len(x))
+        out = values[self.units[-2].name]
+        return FixedTensor(out.values.flatten(1), out.exponent), tape
+
+    def run_back(self, tape: Tape, error: FixedTensor, *, to_input: bool = False) -> Tensor | None:
+        """Backward from the error at the logits; parameter gradients are added to `.grad`. Returns the input's error
+        if asked for."""
+        payer, n = tape.payer, error.values.shape[0]
+        pending: dict[str, list[FixedTensor]] = defaultdict(list)
+        last = self.units[-2]
+        shape = (n, last.layer.out_channels, last.layer.out_height, last.layer.out_width)
+        if last.layer.kind == "conv" or last.layer.n_out != last.layer.out_channels:
+            error = FixedTensor(error.values.view(shape), error.exponent)
+        self._record("loss", "error", payer, n)
+        pending[last.name].append(error)
+        result = None
+        with torch.no_grad():
+            for unit in reversed(self.units[:-1]):
+                if unit.name not in pending:
+                    continue
+                errors = pending.pop(unit.name)
+                if isinstance(unit, ForkUnit):
+                    self._record(unit.name, "error", payer, n)
+                    total = unit.sum(tape, errors)
+                    pending[unit.layer.inputs[0]].append(total)
+                    continue
+                if not unit.layer.inputs:
+                    result = errors[0].values
+                    continue
+                wanted = [to_input or name in self._needed for name in unit.layer.inputs]
+                outs = unit.backward(tape, errors[0], any(wanted))
+                self._record_backward(unit, tape, n, any(wanted))
+                for name, want, out in zip(unit.layer.inputs, wanted, outs, strict=True):
+                    if want and out is not None:
+                        pending[name].append(out)
+        return result
+
+    def logit_error(self, error: Tensor, tape: Tape) -> FixedTensor:
+        """The error at the logits, [n, classes], in the error format: what `run_back` starts from."""
+        return self.units[-1].error(error, tape.clock, tape.rows)  # type: ignore[no-any-return]
+
+    def _record_backward(self, unit: Any, tape: Tape, n: int, error: bool) -> None:
+        kept, density = tape.pruned.pop(unit.name, (unit.layer.out_channels, 1.0))
+        if kept < unit.layer.out_channels:
+            self._record(unit.name, "select", tape.payer, n)
+        if getattr(unit, "trains", "none") != "none" and unit.layer.n_parameters:
+            self._record(unit.name, "gradient", tape.payer, n, kept, density)
+        if error:
+            self._record(unit.name, "error", tape.payer, n, kept, density)
+
+    def _record(
+        self, name: str, phase: str, payer: str, batch: int, kept: int | None = None, density: float = 1.0
+    ) -> None:
+        index = self._index[name]
+        channels = self.network.layers[index].out_channels if kept is None else kept
+        tally = self.counts[(index, phase, payer, batch, channels)]
+        tally[0] += 1
+        tally[1] += density
+
+    def record_update(self, payer: str = "main") -> None:
+        """Write down one update of every trained layer."""
+        for layer in self.network.layers:
+            if layer.n_parameters and layer.name not in self.frozen:
+                self._record(layer.name, "update", payer, 0)
+
+    def trace(self, schedule: Schedule, n_steps: int = 0, n_instances: int = 0) -> Trace:
+        """Everything recorded so far as Ops of `schedule`."""
+        trace_ = Trace(n_steps=n_steps, n_instances=n_instances)
+        for (index, phase, payer, batch, kept), (count, density_sum) in self.counts.items():
+            op = schedule.op(self.network.layers[index], phase, batch, payer, kept)
+            trace_.add(op, int(count), density_sum / count)
+        return trace_
+
+    def _carrier(self, x: Tensor) -> Tensor:
+        dtype = torch.float32 if self.plan.floating else carrier_dtype(self.widest)
+        if x.dim() == 4 and self.memory_format is not None:
+            return x.to(dtype, memory_format=self.memory_format)
+        return x.to(dtype)
+
+    memory_format: torch.memory_format | None = None
+
+    @property
+    def widest(self) -> int:
+        """Bits of the widest operand of any product."""
+        widths = [self.plan.for_layer(la.name) for la in self.network.layers if la.kind in (*MAC_KINDS, "batchnorm")]
+        return max(max(w.weight_bits, w.activation_bits, w.error_bits, w.norm_bits) for w in widths)
+
+    # -- autograd and state ----------------------------------------------------------------------------------------
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [n, classes] of `x` [n, C, H, W] as a node of PyTorch's autograd graph."""
+        return _WholeNetwork.apply(self, x, *self.parameters())  # type: ignore[no-any-return]
+
+    def quantizers(self) -> dict[str, Any]:
+        """Every quantization point by name."""
+        return {q.name: q for q in self._points}
+
+    _points: list[Any] = []  # noqa: RUF012 - replaced by quantize()
+
+    def numbers_state(self) -> dict[str, Any]:
+        """Exponents and maxima of every quantization point, and the pruner's state."""
+        return {"points": {q.name: q.state() for q in self._points}, "pruner": self.pruner.state()}
+
+    def load_numbers_state(self, state: dict[str, Any]) -> None:
+        points = self.quantizers()
+        if set(points) != set(state["points"]):
+            raise QtrainError("the checkpoint's quantization points are not this model's; give the same model and bits")
+        for name, values in state["points"].items():
+            points[name].load_state(values)
+        self.pruner.load_state(state["pruner"])
+
+
+class _WholeNetwork(torch.autograd.Function):
+    """The network as one differentiable operation; parameter gradients go straight to `.grad`."""
+
+    @staticmethod
+    def forward(ctx: Any, net: QuantizedNetwork, x: Tensor, *parameters: Tensor) -> Tensor:
+        logits, ctx.tape = net.run(x, training=net.training)
+        ctx.net, ctx.n = net, len(parameters)
+        return logits.values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        net = ctx.net
+        error = net.logit_error(grads[0], ctx.tape)
+        result = net.run_back(ctx.tape, error, to_input=ctx.needs_input_grad[1])
+        return (None, result, *([None] * ctx.n))
+
+
+def quantize(
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    plan: NumberPlan,
+    pruner: Pruner | None = None,
+    name: str = "model",
+) -> QuantizedNetwork:
+    """A QuantizedNetwork that trains `model`'s own parameters in the numbers of `plan`.
+
+    input_shape: (C, H, W) of one instance. Raises QtrainError naming a layer that can't be simulated.
+    """
+    steps, network = trace(model, input_shape, name)
+    pruner = pruner if pruner is not None else NoPruning()
+    units, points = build_units(steps, plan, pruner)
+    net = QuantizedNetwork(model, network, units, plan, pruner)
+    net._points = points
+    return net

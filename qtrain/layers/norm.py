@@ -1,0 +1,190 @@
+"""Batch normalization on stored codes: exact integer sums, integer constants per channel, one multiply-add an element.
+
+The convolution's output is stored as codes `a` (norm_bits wide). Per channel, with n elements, S1 = sum a, S2 = sum a^2:
+    mean      m8  = round(2^8 S1 / n)                                  (8 fraction bits)
+    variance  v16 = max(2^8 round(2^8 S2 / n) - m8^2, 0) + eps         (16 fraction bits, in units of a's step squared)
+    1/sqrt    r 2^e, r of 16 bits (formats.integers.inverse_sqrt)
+    output    y = a A + B on one grid, |A| < 2^15, |B| < 2^23: the multiply-add fits 24 bits at 8-bit codes
+and backward, with error codes g, T1 = sum g, T2 = sum g a: dx = g P + a Q + R, the usual
+    gamma/sqrt(v) (g - T1/n - (a - m) (T2 - m T1) / (n v))             (Ioffe & Szegedy 2015)
+on one grid with |P| <= 2^14, |Q| <= 2^15, |R| <= 2^22. Batches with fewer than MIN_ELEMENTS use running statistics.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hwmodel.operations import Layer
+from qtrain.formats.fixed import FixedTensor
+from qtrain.formats.integers import (
+    bit_length,
+    divide_round,
+    inverse_sqrt,
+    normalize,
+    power_of_two,
+    shift_round,
+)
+from qtrain.layers.mac import Rounder
+from qtrain.layers.pointwise import activate, activation_mask
+from qtrain.layers.tape import Tape
+
+MIN_ELEMENTS = 2
+"""A variance needs two elements; PyTorch refuses a training batch of one."""
+RUNNING_SHARE = 0.1
+"""Share of the batch's statistics entering the running ones (PyTorch's default momentum)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NormQuantizers:
+    """The quantization points of one normalization."""
+
+    scale: Rounder
+    shift: Rounder
+    output: Rounder
+    error: Rounder
+    scale_gradient: Rounder
+    shift_gradient: Rounder
+
+
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    """Integer constants of each channel, int64 [C]: mean m8 2^-8, inverse root r 2^e, scale gm, count n."""
+
+    m8: Tensor
+    root: Tensor
+    root_exponent: Tensor
+    n: int
+    batch: bool  # statistics of this batch (the error flows through them) or running ones
+
+
+class NormUnit:
+    """BatchNorm2d/1d in fixed point with its activation."""
+
+    def __init__(self, layer: Layer, module: nn.Module, q: NormQuantizers) -> None:
+        self.name, self.layer, self.module, self.q = layer.name, layer, module, q
+        self.trains = "all"
+
+    def forward(self, tape: Tape, x: FixedTensor) -> FixedTensor:
+        """x: stored codes of the convolution's output, [n, C, H, W] or [n, C]."""
+        assert x.exponent is not None
+        a = x.codes()
+        channel = self._statistics(a, x.exponent, tape)
+        scale = self.q.scale(self.module.weight.detach().double(), tape.clock)
+        shift = self.q.shift(self.module.bias.detach().double(), tape.clock)
+        gain, offset, grid = _affine(channel, scale, shift)
+        view = (1, -1, *([1] * (a.dim() - 2)))
+        y = _on_grid(gain, grid, a.dtype).view(view) * a + _on_grid(offset, grid, a.dtype).view(view)
+        out = activate(y, self.layer.activation, self.q.output, tape)
+        tape.save(self.name, (a, out.values), x.exponent, channel, scale)
+        return out
+
+    def _statistics(self, a: Tensor, exponent: int, tape: Tape) -> _Channel:
+        dims = [d for d in range(a.dim()) if d != 1]
+        n = a.numel() // max(a.shape[1], 1)
+        mean, variance = self.module.running_mean, self.module.running_var
+        unit = math.ldexp(1.0, exponent)
+        epsilon = max(1, round(self.module.eps * 2.0**16 / unit**2))
+        if tape.training and n >= MIN_ELEMENTS:
+            s1 = a.double().sum(dims).long()  # integers below 2^53: exact in any order
+            s2 = a.double().square().sum(dims).long()
+            m8 = divide_round(s1 << 8, n)
+            v16 = ((divide_round(s2 << 8, n) << 8) - m8 * m8).clamp(min=0)
+            share = self.module.momentum if self.module.momentum is not None else RUNNING_SHARE
+            mean += share * (m8.double() * unit / 2.0**8 - mean.double()).to(mean.dtype)
+            variance += share * (v16.double() * unit**2 / 2.0**16 - variance.double()).to(variance.dtype)
+            batch = True
+        else:
+            m8 = (mean.double() * (2.0**8 / unit)).round().long()
+            v16 = (variance.double() * (2.0**16 / unit**2)).round().long().clamp(0, 1 << 50)
+            batch = False
+        root, e = inverse_sqrt(v16 + epsilon)
+        return _Channel(m8, root, e + 8, n, batch)  # v16 has 16 fraction bits: 1/sqrt gains 8
+
+    def backward(self, tape: Tape, error: FixedTensor, needed: bool) -> tuple[FixedTensor | None, ...]:
+        a, out, exponent, channel, scale = tape.take(self.name)
+        assert error.exponent is not None
+        g = error.codes().to(a.dtype)
+        if self.layer.activation != "none":
+            g = g * activation_mask(out, self.layer.activation)
+        dims = [d for d in range(g.dim()) if d != 1]
+        t1 = g.double().sum(dims).long()
+        t2 = (g.double() * a.double()).sum(dims).long()
+        centred = (t2 << 8) - channel.m8 * t1  # sum g (a - m), 8 fraction bits
+        if self.trains != "none":
+            self._store(t1, centred, channel, error.exponent, tape)
+        if not needed:
+            return (None,)
+        p, q, r, grid = _backward_constants(channel, scale, t1, centred)
+        view = (1, -1, *([1] * (g.dim() - 2)))
+        grid = grid + error.exponent - exponent  # per unit of x, not per code of it
+        dx = _on_grid(p, grid, g.dtype).view(view) * g
+        dx += _on_grid(q, grid, g.dtype).view(view) * a
+        dx += _on_grid(r, grid, g.dtype).view(view)
+        return (self.q.error(dx, tape.clock, tape.rows),)
+
+    def _store(self, t1: Tensor, centred: Tensor, channel: _Channel, exponent: int, tape: Tape) -> None:
+        mantissa, shift = normalize(centred, 30)
+        slope = (mantissa * channel.root).double() * power_of_two(shift - 8 + channel.root_exponent + exponent)
+        offset = t1.double() * 2.0**exponent
+        pairs = [(self.module.bias, offset, self.q.shift_gradient)]
+        if self.trains == "all":
+            pairs.append((self.module.weight, slope, self.q.scale_gradient))
+        for parameter, gradient, quantizer in pairs:
+            values = quantizer(gradient, tape.clock).values.to(parameter.dtype)
+            parameter.grad = values if parameter.grad is None else parameter.grad + values
+
+
+def _on_grid(x: Tensor, exponent: Tensor, dtype: torch.dtype) -> Tensor:
+    """x * 2^exponent as a float tensor, exact: |x| < 2^24."""
+    return (x.double() * power_of_two(exponent)).to(dtype)
+
+
+def _affine(channel: _Channel, scale: FixedTensor, shift: FixedTensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(A, B, grid): y = (A a + B) 2^grid, with A = gamma r and B = beta - m A."""
+    assert scale.exponent is not None and shift.exponent is not None
+    product = scale.codes().long() * channel.root  # at most 15 + 17 bits
+    exponent = scale.exponent + channel.root_exponent
+    beta = shift_round(shift.codes().long(), (exponent - 8 - shift.exponent).clamp(-46, 62))
+    offset = beta - channel.m8 * product  # 8 more fraction bits than the product
+    down = torch.maximum(bit_length(product) - 15, bit_length(offset) - 8 - 23).clamp(min=0)
+    return shift_round(product, down), shift_round(offset, down + 8), exponent + down
+
+
+def _backward_constants(
+    channel: _Channel, scale: FixedTensor, t1: Tensor, centred: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(P, Q, R, grid): dx = (P g + Q a + R) 2^grid in units of the error's step over the input's."""
+    assert scale.exponent is not None
+    gain, gain_exponent = normalize(scale.codes().long() * channel.root, 15)
+    gain_exponent = gain_exponent + scale.exponent + channel.root_exponent
+    if not channel.batch:  # running statistics are constants: the error only passes the scale
+        down = (bit_length(gain) - 14).clamp(min=0)
+        zero = torch.zeros_like(gain)
+        return shift_round(gain, down), zero, zero, gain_exponent + down
+    mantissa, lift = normalize(centred, 30)
+    square = shift_round(channel.root * channel.root, 16)  # r^2 to 17 bits
+    slope, slope_lift = normalize(divide_round(mantissa * square, channel.n), 15)
+    slope_exponent = slope_lift + lift - 8 + 16 + 2 * channel.root_exponent  # k2 = slope 2^slope_exponent
+    mean_error = divide_round(t1 << 16, channel.n)  # T1 / n, 16 fraction bits
+    # P g + Q a + R with P = gain, Q = -gain slope, R = gain (m slope - T1/n), first on grids of their own
+    q = -gain * slope
+    moved = channel.m8 * slope  # 8 fraction bits more than slope_exponent says
+    common = torch.maximum(slope_exponent - 8, torch.full_like(slope_exponent, -16))
+    r = gain * (shift_round(moved, common - (slope_exponent - 8)) - shift_round(mean_error, common + 16))
+    needed = torch.stack([
+        bit_length(gain) - 14,
+        torch.where(q != 0, bit_length(q) - 15 + slope_exponent, -64),
+        torch.where(r != 0, bit_length(r) - 22 + common, -64),
+    ])  # fmt: skip
+    grid = needed.amax(0).clamp(min=-8)  # relative to gain_exponent; finer grids would add no bits to P
+    p = shift_round(gain, grid)
+    return (
+        p,
+        shift_round(q, (grid - slope_exponent).clamp(max=62)),
+        shift_round(r, (grid - common).clamp(max=62)),
+        (grid + gain_exponent),
+    )

@@ -1,0 +1,138 @@
+"""Stochastic gradient descent in fixed point: 16-bit masters and momentum, constants as mantissa x 2^exponent.
+
+With gradient codes g, the batch's 1/n as s, momentum mu, decay d and rate eta each a 16-bit mantissa x 2^e:
+    v <- round(mu v + s g + d w)       momentum_bits, exponent from the new maximum
+    w <- round(w - eta v)              master_bits; the exponent grows when the weights outgrow it, never shrinks
+Sums are exact integers up to 53 bits (wider ones are rounded to nearest even at 53). No float copy of w or v exists.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qtrain.errors import QtrainError
+from qtrain.formats.fixed import FixedPoint
+from qtrain.formats.noise import Stream
+from qtrain.layers.network import QuantizedNetwork
+from qtrain.layers.quantizer import Clock
+
+CONSTANT_BITS = 16
+_HEADROOM = 2.0
+"""Masters start with room for twice their initial maximum."""
+_EMPTY_AMAX = 1.0
+"""The range given to a tensor that starts at zero (biases, shifts): their trained values stay below one."""
+
+
+def constant(value: float) -> float:
+    """`value` rounded to a 16-bit mantissa (the device multiplies by mantissa, then shifts)."""
+    if value == 0.0:
+        return 0.0
+    mantissa, exponent = math.frexp(value)
+    return math.ldexp(round(mantissa * 2**CONSTANT_BITS), exponent - CONSTANT_BITS)
+
+
+class FixedSGD:
+    """SGD with momentum and weight decay on a QuantizedNetwork's parameters; plain PyTorch's in a float32 plan."""
+
+    def __init__(
+        self, net: QuantizedNetwork, lr: float, momentum: float = 0.0, weight_decay: float = 0.0, payer: str = "main"
+    ) -> None:
+        self.net, self.lr, self.momentum, self.weight_decay, self.payer = net, lr, momentum, weight_decay, payer
+        self.parameters = dict(net.model.named_parameters())
+        self.formats: dict[str, tuple[FixedPoint, FixedPoint]] = {}
+        self.exponents: dict[str, int] = {}
+        self.velocity: dict[str, Tensor] = {}
+        self.plain: torch.optim.SGD | None = None
+        if net.plan.floating:
+            self.plain = torch.optim.SGD(net.model.parameters(), lr, momentum, weight_decay=weight_decay)
+            return
+        for name, parameter in self.parameters.items():
+            self._settle(name, parameter)
+
+    def _settle(self, name: str, parameter: nn.Parameter) -> None:
+        """Put the initial values on the master grid."""
+        widths = self.net.plan.for_layer(name.rpartition(".")[0])
+        master, velocity = FixedPoint(widths.master_bits), FixedPoint(widths.momentum_bits)
+        if widths.master_bits > 24 and parameter.dtype == torch.float32:
+            parameter.data = parameter.data.double()
+        amax = float(parameter.detach().abs().max())
+        self.formats[name] = (master, velocity)
+        self.exponents[name] = master.exponent_for(_HEADROOM * amax or _EMPTY_AMAX)
+        parameter.data.copy_(master.quantize(parameter.data.double(), self.exponents[name]))
+
+    def step(self, clock: Clock, scale: float = 1.0, lr: float | None = None) -> None:
+        """One update from the gradients in `.grad`, which are cleared. `scale` is the loss's (1/n in fixed point).
+
+        Raises QtrainError when a parameter stops being finite.
+        """
+        rate = self.lr if lr is None else lr
+        self.net.record_update(self.payer)
+        if self.plain is not None:
+            self.plain.param_groups[0]["lr"] = rate
+            self.plain.step()
+            self.plain.zero_grad(set_to_none=True)
+            return
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                if parameter.grad is not None:
+                    self._update(name, parameter, clock, constant(scale), constant(rate))
+                    parameter.grad = None
+
+    def _update(self, name: str, w: nn.Parameter, clock: Clock, scale: float, rate: float) -> None:
+        master, velocity_format = self.formats[name]
+        assert w.grad is not None
+        weights = w.data.double()
+        v = w.grad.double().mul_(scale)
+        if self.momentum:
+            if name in self.velocity:
+                v = self.velocity[name].double().mul_(constant(self.momentum)).add_(v)
+        if self.weight_decay:
+            v = v.add_(weights * constant(self.weight_decay))
+        if self.momentum:
+            v = self._round(v, velocity_format, None, clock, f"{name}.momentum", name)
+            self.velocity[name] = v.to(w.dtype)
+        stepped = weights.sub_(v.mul_(rate))
+        w.data.copy_(self._round(stepped, master, self.exponents[name], clock, f"{name}.master", name))
+
+    def _round(
+        self, x: Tensor, fmt: FixedPoint, least: int | None, clock: Clock, stream_name: str, name: str
+    ) -> Tensor:
+        low, high = torch.aminmax(x)
+        amax = max(-float(low), float(high))
+        if not math.isfinite(amax):
+            raise QtrainError(f"{name} is not finite after step {clock.step}; lower the learning rate (--lr)")
+        exponent = fmt.exponent_for(amax)
+        if least is not None:
+            exponent = self.exponents[name] = max(least, exponent)
+        stream = Stream(clock.seed, clock.step, zlib.crc32(f"{self.payer}.{stream_name}".encode()))
+        return fmt.quantize(x, exponent, self.net.plan.rounding, stream)
+
+    def state(self) -> dict[str, Any]:
+        """Exponents of the masters: what a checkpoint holds besides `tensors`."""
+        return {"exponents": dict(self.exponents)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Momentum by parameter name."""
+        if self.plain is None:
+            return dict(self.velocity)
+        state = self.plain.state
+        return {
+            name: state[p]["momentum_buffer"]
+            for name, p in self.parameters.items()
+            if state[p].get("momentum_buffer") is not None
+        }
+
+    def load(self, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Continue where `state` and `tensors` were taken."""
+        self.exponents = dict(state["exponents"])
+        if self.plain is None:
+            self.velocity = dict(tensors)
+            return
+        for name, p in self.parameters.items():
+            if name in tensors:
+                self.plain.state[p]["momentum_buffer"] = tensors[name]

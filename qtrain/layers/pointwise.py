@@ -1,0 +1,189 @@
+"""Layers without weights: input, activation, residual add, fork, pooling, shortcut."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hwmodel.operations import Layer
+from qtrain.formats.fixed import FixedTensor
+from qtrain.layers.tape import Tape
+
+RELU6_CAP = 6.0
+_RECIPROCAL_BITS = 16
+"""An average over k values multiplies their sum by round(2^16 / k); exact when k is a power of two."""
+
+
+def activate(y: Tensor, activation: str, output: Callable[..., FixedTensor], tape: Tape) -> FixedTensor:
+    """Store `y` through the layer's output quantizer; an unsigned format is itself the ReLU."""
+    cap = RELU6_CAP if activation == "relu6" else None
+    return output(y, tape.clock, tape.rows, learn=tape.training, cap=cap)
+
+
+def activation_mask(out: Tensor, activation: str) -> Tensor:
+    """1 where the activation passed its input on, as in PyTorch's threshold and hardtanh backward."""
+    mask = out > 0
+    return mask & (out < RELU6_CAP) if activation == "relu6" else mask
+
+
+class InputUnit:
+    """Puts the image into the activation format: on a device a 256-entry table per channel."""
+
+    def __init__(self, layer: Layer, output: Callable[..., FixedTensor]) -> None:
+        self.name, self.layer, self.output = layer.name, layer, output
+
+    def forward(self, tape: Tape, x: FixedTensor) -> FixedTensor:
+        return activate(x.values, "none", self.output, tape)
+
+    def backward(self, tape: Tape, error: FixedTensor, needed: bool) -> tuple[FixedTensor | None, ...]:
+        return (error,)
+
+
+class AddUnit:
+    """Residual addition with its activation; operands on different grids are aligned exactly before the rounding."""
+
+    def __init__(self, layer: Layer, output: Callable[..., FixedTensor]) -> None:
+        self.name, self.layer, self.output = layer.name, layer, output
+
+    def forward(self, tape: Tape, a: FixedTensor, b: FixedTensor) -> FixedTensor:
+        out = activate(exact_sum(a, b), self.layer.activation, self.output, tape)
+        if self.layer.activation != "none":
+            tape.save(self.name, (out.values,))
+        return out
+
+    def backward(self, tape: Tape, error: FixedTensor, needed: bool) -> tuple[FixedTensor | None, ...]:
+        if self.layer.activation != "none":
+            (out,) = tape.take(self.name)
+            error = FixedTensor(error.values * activation_mask(out, self.layer.activation), error.exponent)
+        return error, error
+
+
+def exact_sum(a: FixedTensor, b: FixedTensor) -> Tensor:
+    """a + b. Codes of up to 16 bits whose exponents differ by more than the carrier has room for sum in float64."""
+    if a.exponent is None or b.exponent is None or a.values.dtype == torch.float64:
+        return a.values + b.values
+    if abs(a.exponent - b.exponent) <= 24 - 9:  # 8-bit codes: the sum needs 9 bits plus the alignment
+        return a.values + b.values
+    return a.values.double() + b.values.double()
+
+
+class ForkUnit:
+    """One value read by several layers: nothing forward; backward their errors are summed and stored once."""
+
+    def __init__(self, layer: Layer, error: Callable[..., FixedTensor]) -> None:
+        self.name, self.layer, self.error = layer.name, layer, error
+
+    def sum(self, tape: Tape, errors: list[FixedTensor]) -> FixedTensor:
+        """The stored sum of the readers' errors, given in the order the backward pass made them."""
+        total = FixedTensor(exact_sum(errors[0], errors[1]), errors[0].exponent)
+        for other in errors[2:]:
+            wide = total.values if other.exponent is None else total.values.double()
+            total = FixedTensor(wide + other.values, total.exponent)
+        return self.error(total.values, tape.clock, tape.rows)
+
+
+class ActivationUnit:
+    """An activation that could not be fused into the layer before it."""
+
+    def __init__(self, layer: Layer, output: Callable[..., FixedTensor]) -> None:
+        self.name, self.layer, self.output = layer.name, layer, output
+
+    def forward(self, tape: Tape, x: FixedTensor) -> FixedTensor:
+        out = activate(x.values, self.layer.activation, self.output, tape)
+        tape.save(self.name, (out.values,))
+        return out
+
+    def backward(self, tape: Tape, error: FixedTensor, needed: bool) -> tuple[FixedTensor | None, ...]:
+        mask = activation_mask(tape.take(self.name)[0], self.layer.activation)
+        return (FixedTensor(error.values * mask, error.exponent),)
+
+
+class MaxPoolUnit:
+    """Maximum of each window: codes are copied; the error returns to the first maximum."""
+
+    def __init__(self, layer: Layer, padding: tuple[int, int], error: Callable[..., FixedTensor]) -> None:
+        self.name, self.layer, self.padding, self.error = layer.name, layer, padding, error
+        self.kernel = (layer.kernel_height, layer.kernel_width)
+        self.stride = (layer.stride_height, layer.stride_width)
+
+    def forward(self, tape: Tape, x: FixedTensor) -> FixedTensor:
+        out, where = torch.ops.aten.max_pool2d_with_indices(x.values, self.kernel, self.stride, self.padding)
+        tape.save(self.name, (x.values, where))
+        return FixedTensor(out, x.exponent)
+
+    def backward(self, tape: Tape, error: FixedTensor, needed: bool) -> tuple[FixedTensor | None, ...]:
+        x, where = tape.take(self.name)
+        values = torch.ops.aten.max_pool2d_with_indices_backward(
+            error.values, x, self.kernel, self.stride, self.padding, (1, 1), False, where
+        )
+        if self.kernel == self.stride:  # windows do not overlap: codes only moved
+            return (FixedTensor(values, error.exponent),)
+        return (self.error(values, tape.clock, tape.rows),)
+
+
+class AvgPoolUnit:
+    """Mean of each window: an exact sum, then a multiplication by round(2^16 / k) 2^-16."""
+
+    def __init__(
+        self, layer: Layer, padding: tuple[int, int], output: Callable[..., FixedTensor],
+        error: Callable[..., FixedTensor],
+    ) -> None:  # fmt: skip
+        self.name, self.layer, self.padding, self.output, self.error = (
+            layer.name,
+            layer,
+            padding,
+            output,
+            error,
+        )
+        self.kernel = (layer.kernel_height, layer.kernel_width)
+        self.stride = (layer.stride_height, layer.stride_width)
+        count = layer.kernel_height * layer.kernel_width
+        self.reciprocal = round(2**_RECIPROCAL_BITS / count) / 2**_RECIPROCAL_BITS
+        self.count = count
+        self.whole = self.kernel == (layer.in_height, layer.in_width)
+
+    def forward(self, tape: Tape, x: FixedTensor) -> FixedTensor:
+        tape.save(self.name, (), x.values.shape)
+        if x.exponent is None and self.whole:
+            mean = x.values.mean((2, 3), keepdim=True)  # as PyTorch's adaptive pooling sums it
+        elif x.exponent is None:
+            mean = F.avg_pool2d(x.values, self.kernel, self.stride, self.padding)
+        else:
+            total = F.avg_pool2d(x.values.double(), self.kernel, self.stride, self.padding, divisor_override=1)
+            mean = total * self.reciprocal
+        out = activate(mean, self.layer.activation, self.output, tape)
+        return FixedTensor(out.values.to(x.values.dtype), out.exponent)
+
+    def backward(self, tape: Tape, error: FixedTensor, needed: bool) -> tuple[FixedTensor | None, ...]:
+        (shape,) = tape.take(self.name)
+        shape = torch.Size((error.values.shape[0], *shape[1:]))
+        exact = error.exponent is not None
+        if self.whole and not exact:
+            return (FixedTensor((error.values / self.count).expand(shape)),)
+        source = error.values.double() * self.reciprocal if exact else error.values
+        like = source.new_empty(()).expand(shape)
+        values = torch.ops.aten.avg_pool2d_backward(
+            source, like, self.kernel, self.stride, self.padding, False, True, 1 if exact else None
+        ).to(error.values.dtype)
+        power = self.count & (self.count - 1) == 0
+        if power and exact and self.kernel == self.stride:  # every error lands alone, its code unchanged
+            shift = int(math.log2(self.count))
+            return (FixedTensor(values, (error.exponent or 0) - shift),)
+        return (self.error(values, tape.clock, tape.rows),)
+
+
+class ShortcutUnit:
+    """ResNet option A: every stride-th pixel, new channels zero; or plain zero padding. Codes only move."""
+
+    def __init__(self, layer: Layer, move: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> None:
+        self.name, self.layer, self.move, self.back = layer.name, layer, move, back
+
+    def forward(self, tape: Tape, x: FixedTensor) -> FixedTensor:
+        return FixedTensor(self.move(x.values), x.exponent)
+
+    def backward(self, tape: Tape, error: FixedTensor, needed: bool) -> tuple[FixedTensor | None, ...]:
+        return (FixedTensor(self.back(error.values), error.exponent),)

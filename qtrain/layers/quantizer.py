@@ -1,0 +1,127 @@
+"""One quantization point: a format, a rounding, a scale rule and the exponent it holds."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qtrain.errors import QtrainError
+from qtrain.formats.fixed import FixedPoint, FixedTensor
+from qtrain.formats.noise import Stream
+
+SCALES = ("dynamic", "delayed", "moving-average", "percentile", "static")
+MOVING_AVERAGE_DECAY = 0.9
+"""Share of the old maximum kept a step: the running average of Banner et al. 2018 uses momentum 0.1."""
+PERCENTILE = 0.9999
+"""Share of magnitudes the percentile rule represents without saturation (Brevitas' default is 99.999)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where a run stands: what every noise stream is keyed by."""
+
+    seed: int
+    step: int
+
+
+class Quantizer:
+    """Rounds tensors of one role at one place of the network onto code x 2^exponent.
+
+    Scale rules, from the largest magnitude `amax` of each step's tensor: dynamic uses this step's; delayed the
+    previous step's (one pass over the data; a sudden growth saturates for one step); moving-average a decaying mean;
+    percentile the PERCENTILE-th magnitude of this step; static the first step's, for ever. The exponent is the
+    smallest that holds it.
+    """
+
+    def __init__(self, fmt: FixedPoint, rounding: str, scale: str, stream_id: int, name: str) -> None:
+        self.format = fmt
+        self.rounding = rounding
+        self.scale = scale
+        self.stream_id = stream_id
+        self.name = name
+        self.amax: float | None = None  # what the next exponent is taken from
+        self.exponent: int | None = None  # the last one used
+        self.monitor: deque[dict[str, float]] | None = None
+
+    def __call__(
+        self,
+        x: Tensor,
+        clock: Clock,
+        rows: Tensor | None = None,
+        *,
+        learn: bool = True,
+        cap: float | None = None,
+    ) -> FixedTensor:
+        """Quantize `x` (any shape). `rows` are its first dimension's positions in the ungathered tensor; with `learn`
+        False the held exponent is used and left alone; `cap` is the largest value stored (ReLU6).
+
+        Raises QtrainError when `x` is not finite.
+        """
+        exponent = self._exponent(x, learn, cap)
+        stream = None
+        if self.rounding == "stochastic":
+            stream = Stream(clock.seed, clock.step, self.stream_id, rows)
+        source = x if cap is None else x.clamp(max=cap)
+        values = self.format.quantize(source, exponent, self.rounding, stream)
+        if self.monitor is not None:
+            self.monitor.append(self._health(source, values, exponent))
+        return FixedTensor(values, exponent)
+
+    def _exponent(self, x: Tensor, learn: bool, cap: float | None) -> int:
+        if not learn and self.amax is not None:
+            return self.format.exponent_for(self.amax)
+        seen = self._magnitude(x)
+        seen = seen if cap is None else min(seen, cap)
+        if self.amax is None or self.scale in ("dynamic", "percentile"):
+            used = seen
+        elif self.scale == "moving-average":
+            used = MOVING_AVERAGE_DECAY * self.amax + (1 - MOVING_AVERAGE_DECAY) * seen
+        else:
+            used = self.amax
+        if learn:
+            if self.amax is None or self.scale != "static":
+                self.amax = used if self.scale == "moving-average" else seen
+            self.exponent = self.format.exponent_for(used)
+        return self.format.exponent_for(used)
+
+    def _magnitude(self, x: Tensor) -> float:
+        if x.numel() == 0:
+            return self.amax or 0.0
+        if self.scale == "percentile":
+            flat = x.abs().flatten()
+            seen = float(flat.kthvalue(max(1, round(PERCENTILE * flat.numel()))).values)
+        elif self.format.signed:
+            low, high = torch.aminmax(x)
+            seen = max(float(high), -float(low))
+        else:
+            seen = max(float(x.max()), 0.0)
+        if not seen < float("inf"):
+            raise QtrainError(f"{self.name}: values are not finite; lower the learning rate (--lr) or raise the bits")
+        return seen
+
+    def _health(self, x: Tensor, values: Tensor, exponent: int) -> dict[str, float]:
+        """Shares saturated and flushed to zero, and the signal-to-quantization-noise ratio in dB."""
+        limit = self.format.max_code * 2.0**exponent
+        wanted = x if self.format.signed else x.clamp(min=0)
+        nonzero = wanted != 0
+        count = max(int(nonzero.sum()), 1)
+        noise = float((wanted - values).double().square().sum())
+        signal = float(wanted.double().square().sum())
+        return {
+            "saturated": float((wanted.abs() > limit).sum()) / max(x.numel(), 1),
+            "zeroed": float((nonzero & (values == 0)).sum()) / count,
+            "signal": signal,
+            "noise": noise,
+            "exponent": exponent,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold."""
+        return {"amax": self.amax, "exponent": self.exponent}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.amax, self.exponent = state["amax"], state["exponent"]
