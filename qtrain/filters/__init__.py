@@ -1,0 +1,7 @@
+"""Which instances to train on. A module here with a FILTER (a class with `kind`) is found by itself."""
+
+from qtrain.filters.base import Choice, Filter
+from qtrain.filters.keep_all import KeepAll
+from qtrain.filters.registry import build, names, needs_network
+
+__all__ = ["Choice", "Filter", "KeepAll", "build", "names", "needs_network"]

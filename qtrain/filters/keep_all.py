@@ -1,0 +1,16 @@
+"""No filter: every instance is trained on."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from qtrain.filters.base import StatelessFilter
+
+
+class KeepAll(StatelessFilter):
+    """Plain training."""
+
+    kind: ClassVar[str] = "none"
+
+
+FILTER = KeepAll
