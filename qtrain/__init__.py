@@ -11,8 +11,9 @@ _HOME = {
     "Experiment": "qtrain.experiment",
     "QtrainError": "qtrain.errors",
     "Run": "qtrain.store",
+    "quantize": "qtrain.layers",
 }
-__all__ = ["Experiment", "QtrainError", "Run", "__version__"]
+__all__ = ["Experiment", "QtrainError", "Run", "__version__", "quantize"]
 
 
 def _version() -> str:

@@ -10,7 +10,7 @@ from qtrain.experiment.methods import Prune
 from qtrain.experiment.options import checked, convert, nearest, shown
 from qtrain.experiment.sections import Numbers
 
-_FIELDS = {f.name: f for f in dataclasses.fields(Numbers) if f.name != "plan"}
+_FIELDS = {f.name: f for f in dataclasses.fields(Numbers) if f.name.endswith("_bits")}
 _FIELDS["prune_keep"] = next(f for f in dataclasses.fields(Prune) if f.name == "keep")
 
 

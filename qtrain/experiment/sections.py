@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qtrain.errors import QtrainError
-from qtrain.experiment.options import BELOW_ONE, NOT_NEGATIVE, POSITIVE, Interval, Section, option
+from qtrain.experiment.options import BELOW_ONE, NOT_NEGATIVE, POSITIVE, Interval, Section, option, shown
 
 WIDTH = Interval(2, 16)
 COUNT = Interval(0, 10**9)
-ROUNDINGS = ("nearest", "stochastic", "floor", "toward-zero", "nearest-away")
+ROUNDINGS = ("nearest-even", "nearest-away", "floor", "toward-zero", "stochastic")
 SCALES = ("dynamic", "delayed", "moving-average", "percentile", "static")
 
 
@@ -36,7 +36,7 @@ class Numbers(Section):
     master_bits: int = option(16, "bits of the weights that receive the update", valid=Interval(2, 32))
     momentum_bits: int = option(16, "bits of the momentum", valid=Interval(2, 32))
     accumulator_bits: int = option(32, "bits of the sums", valid=Interval(8, 64))
-    norm_bits: int = option(8, "bits of a normalization's parameters and statistics", valid=Interval(2, 32))
+    norm_bits: int = option(8, "bits of a convolution's output as stored for a normalization", valid=Interval(2, 32))
     rounding: str = option("stochastic", "rounding of errors, gradients and updates", valid=ROUNDINGS)
     scale: str = option("delayed", "where a tensor's exponent comes from", valid=SCALES)
 
@@ -54,13 +54,14 @@ ROLE_WIDTHS = ("weight_bits", "activation_bits", "error_bits", "gradient_bits")
 def bits(n: object) -> dict[str, object]:
     """The keys of [numbers] that the shorthand `bits` stands for; raises QtrainError unless there are any.
 
-    2 to 16 sets the four roles' widths, 32 means float32 everywhere.
+    2 to 16 sets the four roles' widths, and above 8 that of what a normalization reads, which would otherwise
+    be the narrowest place of the network; 32 means float32 everywhere.
     """
-    if type(n) is int and n == 32:
-        return {"plan": "float32"} | dict.fromkeys(ROLE_WIDTHS, Numbers.weight_bits)
-    if type(n) is int and n in WIDTH:
-        return dict.fromkeys(ROLE_WIDTHS, n)
-    raise QtrainError(f"numbers.bits (--bits) = {n!r:.60}: must be 2 to 16, or 32 for float32")
+    plan: dict[str, object] = {"plan": "float32"} if n == 32 else {}
+    width = Numbers.weight_bits if plan else n
+    if type(n) is not int or type(width) is not int or width not in WIDTH:
+        raise QtrainError(f"numbers.bits (--bits) = {shown(n)}: must be 2 to 16, or 32 for float32")
+    return plan | dict.fromkeys(ROLE_WIDTHS, width) | {"norm_bits": max(Numbers.norm_bits, width)}
 
 
 @dataclass(frozen=True)

@@ -130,8 +130,9 @@ def test_bits_set_the_four_roles(n):
     numbers = DEFAULT.bits(n).numbers
     widths = (numbers.weight_bits, numbers.activation_bits, numbers.error_bits, numbers.gradient_bits)
     assert widths == (n, n, n, n)
+    assert numbers.norm_bits == max(8, n)  # never narrower than the activations made of it
     assert (
-        dataclasses.replace(numbers, weight_bits=8, activation_bits=8, error_bits=8, gradient_bits=8)
+        dataclasses.replace(numbers, norm_bits=8, weight_bits=8, activation_bits=8, error_bits=8, gradient_bits=8)
         == Numbers()
     )
 

@@ -17,7 +17,7 @@ LAYER = st.fixed_dictionaries(
     optional={
         "weight_bits": st.integers(2, 8),
         "prune_keep": st.floats(1e-9, 1),
-        "rounding": st.just("floor"),
+        "master_bits": st.integers(16, 32),
     },
 ).filter(bool)
 
@@ -38,9 +38,7 @@ def values(option):
         bool: st.booleans(),
         str: TEXT,
         int: st.integers(int(valid.low), int(valid.high)) if option.type is int else st.nothing(),
-        float: st.floats(
-            valid.low, min(valid.high, 1e308), exclude_min=valid.low_open, exclude_max=valid.high_open
-        )
+        float: st.floats(valid.low, min(valid.high, 1e308), exclude_min=valid.low_open, exclude_max=valid.high_open)
         if option.type is float
         else st.nothing(),
     }[option.type]
@@ -118,9 +116,7 @@ def test_the_written_file_holds_every_key():
         assert found == (list(option.default) if option.is_list else option.default)
 
 
-@pytest.mark.parametrize(
-    "tables", [{"a": {"b": {}}}, {"a": {}}, {"a": 1, "b": {"c d": {"": ['"\\', 1e-05, True]}}}]
-)
+@pytest.mark.parametrize("tables", [{"a": {"b": {}}}, {"a": {}}, {"a": 1, "b": {"c d": {"": ['"\\', 1e-05, True]}}}])
 def test_tables_of_any_depth_are_written_as_tomllib_reads_them(tables):
     assert tomllib.loads(dump_tables(tables)) == tables
 
