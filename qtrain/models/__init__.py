@@ -40,9 +40,7 @@ def info(name: str, input_shape: Shape | None = None, n_classes: int | None = No
     return replace(found, input_shape=shape, n_classes=classes)
 
 
-def build(
-    name: str, input_shape: Shape | None = None, n_classes: int | None = None, seed: int = 0
-) -> nn.Module:
+def build(name: str, input_shape: Shape | None = None, n_classes: int | None = None, seed: int = 0) -> nn.Module:
     """The model `info` describes, with weights drawn from `seed`; torch's generators are left as they were.
 
     Raises QtrainError as `info` does, and where the input is too small for the layers.
@@ -50,13 +48,11 @@ def build(
     import torch
 
     with torch.random.fork_rng(devices=[]):
+        found = info(name, input_shape, n_classes)  # importing and trying out a user's module may draw numbers
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the accelerators, too
-        found = info(name, input_shape, n_classes)
         try:
             return found.build(found.input_shape, found.n_classes)
         except (RuntimeError, ValueError) as error:  # from a layer's own checks
             shape, native = ("x".join(map(str, s)) for s in (found.input_shape, shipped(name).input_shape))
             cause = str(error).splitlines()[0]
-            raise QtrainError(
-                f"model {name} cannot take input {shape} ({cause}); natively {native}"
-            ) from error
+            raise QtrainError(f"model {name} cannot take input {shape} ({cause}); natively {native}") from error

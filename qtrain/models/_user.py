@@ -50,9 +50,7 @@ def call_factory(path: str) -> nn.Module:
     except Exception as error:
         raise QtrainError(f"model {path!r}: the factory failed, {one_line(error)}; mend it") from error
     if not isinstance(model, nn.Module):
-        raise QtrainError(
-            f"model {path!r}: the factory must return a torch nn.Module, not {type(model).__name__}"
-        )
+        raise QtrainError(f"model {path!r}: the factory must return a torch nn.Module, not {type(model).__name__}")
     return model
 
 
