@@ -37,8 +37,6 @@ def _listing(folder: Path, root: Path) -> list[tuple[str, Path]]:
             if not file.is_file() or not file.resolve().is_relative_to(root):
                 raise QtrainError(f"{file}: not a regular file inside {root}; copy it there instead of linking")
         found += [(class_folder.name, file) for file in files]
-    if len({name for name, _ in found}) < 2:
-        raise QtrainError(f"{folder}: fewer than two class folders; expected {LAYOUT}")
     return found
 
 
@@ -96,12 +94,15 @@ def _read(root: Path) -> Dataset:
     except OSError as error:
         raise QtrainError(f"{folder}: cannot be read ({error.strerror or error})") from error
     class_names = tuple(sorted({name for name, _ in train}))
+    if len(class_names) < 2:
+        raise QtrainError(f"{folder}: fewer than two class folders; expected {LAYOUT}")
     if strangers := {name for name, _ in test} - set(class_names):
         raise QtrainError(f"{folder / 'test'}: class {min(strangers)!r} is not among those of {folder / 'train'}")
     labels = np.array([class_names.index(name) for name, _ in train + test], dtype=np.int64)
     is_test = np.arange(len(labels)) >= len(train) if separate else every_fifth(labels)
     if not is_test.any():
-        raise QtrainError(f"{folder}: too few images to split; give five or more a class, or train and test folders")
+        cure = "put class folders into test" if separate else "give five or more a class, or train and test folders"
+        raise QtrainError(f"{folder}: no test images; {cure}")
     paths = [path for _, path in train + test]
     images = _decode_all(paths, _decode(paths[0], None, None))
     return Dataset(

@@ -19,6 +19,7 @@ from qtrain.errors import QtrainError
 
 MAX_OPCODES = 1_000_000
 """CIFAR-100's training batch, the longest, has some 300,000."""
+MAX_DIMS = 4
 RECONSTRUCT, NDARRAY, DTYPE, ENCODE = "reconstruct", "ndarray", "dtype", "encode"
 GLOBALS = {
     "numpy.core.multiarray _reconstruct": RECONSTRUCT,
@@ -97,6 +98,8 @@ class _Machine:
                 stack.append(_named(argument))
             case "STACK_GLOBAL":
                 attribute, module = stack.pop(), stack.pop()
+                if not isinstance(module, str) or not isinstance(attribute, str):
+                    raise ValueError("a name that is no string")
                 stack.append(_named(f"{module} {attribute}"))
             case "TUPLE":
                 stack.append(tuple(self.above_mark()))
@@ -161,7 +164,7 @@ def _reduce(function: Any, arguments: Any) -> Any:
         return _Array()
     if function == _Global(DTYPE) and arguments[0] in ("u1", b"u1"):
         return _Uint8()
-    if function == _Global(ENCODE) and arguments[1] == "latin1":
+    if function == _Global(ENCODE) and isinstance(arguments[0], str) and arguments[1] == "latin1":
         return arguments[0].encode("latin-1")
     raise ValueError("a call that is not allowed")
 
@@ -176,6 +179,7 @@ def _set_state(target: Any, state: Any) -> None:
     raw = raw.encode("latin-1") if isinstance(raw, str) else raw
     if not isinstance(dtype, _Uint8) or not isinstance(raw, bytes) or not isinstance(shape, tuple):
         raise ValueError("an array that is not of type uint8")
-    if not all(type(size) is int and size > 0 for size in shape) or prod(shape) != len(raw):
+    sizes_fit = len(shape) <= MAX_DIMS and all(type(size) is int and 0 < size <= len(raw) for size in shape)
+    if not sizes_fit or prod(shape) != len(raw):
         raise ValueError(f"an array of {len(raw)} bytes that do not fill its shape")
     target.values = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if fortran_order else "C")
