@@ -111,4 +111,4 @@ def _read(root: Path) -> Dataset:
     )  # fmt: skip
 
 
-DATASETS = (DataInfo("imagefolder", _read, "class folders of PNG and JPEG files", LAYOUT),)
+DATASETS = (DataInfo("imagefolder", _read, f"class folders of PNG and JPEG files: {LAYOUT}", "the user's own"),)

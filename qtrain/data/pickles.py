@@ -18,7 +18,7 @@ from qtrain.data.files import read_file
 from qtrain.errors import QtrainError
 
 MAX_OPCODES = 1_000_000
-"""CIFAR-100's training batch, the longest, has some 300,000."""
+"""CIFAR-100's training batch, the longest, has some 200,000."""
 MAX_DIMS = 4
 RECONSTRUCT, NDARRAY, DTYPE, ENCODE = "reconstruct", "ndarray", "dtype", "encode"
 GLOBALS = {
