@@ -105,4 +105,4 @@ def positions(mask: Tensor) -> Tensor:
 def chance(n: int, seed: int, step: int, name: str, like: Tensor) -> Tensor:
     """n numbers in [0, 1) from the hash of (seed, step, name, position): float64 on the device of `like`."""
     stream = Stream(seed, step, zlib.crc32(name.encode()))
-    return noise(torch.Size((n,)), stream, like).double() / 2.0**NOISE_BITS
+    return noise(torch.Size((n,)), stream, like.new_empty(0, dtype=torch.float64)) / 2.0**NOISE_BITS

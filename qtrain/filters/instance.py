@@ -1,0 +1,133 @@
+"""The early instance filter: a small network predicts, before the main forward, whose loss will be high.
+
+Wu, Wang, Shi, Hu 2020, "Enabling On-Device CNN Training by Self-Supervised Instance Filtering and Error Map Pruning",
+arXiv 2007.03213, sections III-A and III-B; equation numbers are the paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from qtrain.filters.base import Choice, chance, nothing, positions
+from qtrain.filters.dead import DeadWatch
+from qtrain.filters.threshold import Counts, LossThreshold
+from qtrain.layers.loss import cross_entropy, entropy
+from qtrain.layers.network import QuantizedNetwork
+from qtrain.layers.quantizer import Clock
+
+LOW, HIGH = 0, 1
+"""Outputs of the filter network."""
+
+
+class Optimizer(Protocol):
+    """What steps the filter network and records its update."""
+
+    def step(self, clock: Clock, scale: float = 1.0) -> None: ...
+    def state(self) -> dict[str, Any]: ...
+    def tensors(self) -> dict[str, Tensor]: ...
+    def load(self, state: dict[str, Any], tensors: dict[str, Tensor]) -> None: ...
+
+
+class InstanceFilter:
+    """Keeps the instances predicted high; learns from the main network's losses of the kept and the uncertain.
+
+    Uncertain are dropped instances whose prediction has an entropy (4) above `entropy_threshold` nats, and a share
+    `audit` of the others, drawn at random: without them a filter that is sure of "low" gets no more labels and stays
+    dead for ever (the audit is ours; it costs one main forward and one filter backward an instance). Its loss is the
+    cross-entropy weighted by the label's class, w_H = 1/rate and w_L = 1/(1 - rate), normalised over the mini-batch
+    (7). `weighted`, `uncertainty` and `adaptive` switch these parts off. Where both outputs are equal the instance is
+    kept. Not stated by the paper, and chosen by us: every default.
+    """
+
+    kind: ClassVar[str] = "instance"
+
+    def __init__(
+        self, network: QuantizedNetwork, optimizer: Optimizer, seed: int, rate: float = 0.3, alpha_up: float = 1.005,
+        alpha_down: float = 0.995, window: int = 10, threshold: float = 0.0, entropy_threshold: float = 0.65,
+        adaptive: bool = True, weighted: bool = True, uncertainty: bool = True, steer: str = "true-high",
+        audit: float = 0.02, warn: Callable[[str], None] | None = None,
+    ) -> None:  # fmt: skip
+        self.network: QuantizedNetwork = network
+        self.optimizer, self.seed, self.rate = optimizer, seed, rate
+        self.entropy_threshold, self.weighted, self.uncertainty, self.audit = (
+            entropy_threshold,
+            weighted,
+            uncertainty,
+            audit,
+        )
+        self.threshold = LossThreshold(rate, alpha_up, alpha_down, window, threshold, adaptive, steer)
+        self.dead = DeadWatch(warn)
+
+    def choose(self, images: Tensor, labels: Tensor | None, step: int) -> Choice:
+        """Filter forward on all of images [m, C, H, W]; context: (logits, tape)."""
+        if not len(images):
+            return Choice(nothing(images), nothing(images))
+        self.network.step = step
+        logits, tape = self.network.run(images, payer="filter")
+        kept = logits.values[:, HIGH] >= logits.values[:, LOW]
+        sampled = chance(len(images), self.seed, step, "filter.audit", logits.values) < self.audit
+        if self.uncertainty:
+            sampled |= entropy(logits) > self.entropy_threshold
+        return Choice(positions(kept), positions(sampled & ~kept), (logits, tape))
+
+    def backward_rows(self, losses: Tensor) -> Tensor | None:
+        return None
+
+    def learn(self, choice: Choice, kept_losses: Tensor, uncertain_losses: Tensor, step: int) -> dict[str, float]:
+        """Label by the threshold (1), train the filter network on the labelled, adapt the threshold (2, 3)."""
+        high = self.threshold.high(torch.cat([kept_losses, uncertain_losses]))
+        rows, order = torch.cat([choice.kept, choice.uncertain]).sort()
+        metrics = {"filter_loss": self._train(choice.context, rows, high[order].long(), step)} if len(rows) else {}
+        n_kept, m = len(choice.kept), len(choice.context[0].values) if choice.context else 0
+        counts = Counts(m, n_kept, len(choice.uncertain), int(high.sum()), int(high[:n_kept].sum()))
+        self.threshold.update(counts)
+        dead = self.dead.update(m, n_kept)
+        shares = {"kept_share": n_kept / max(m, 1), "uncertain_share": counts.uncertain / max(m, 1)}
+        return metrics | shares | self.threshold.metrics() | {"dead": float(dead)}
+
+    def _train(self, context: Any, rows: Tensor, labels: Tensor, step: int) -> float:
+        """One step of the filter network on `rows` of its mini-batch; returns the mean loss."""
+        logits, tape = context
+        if len(rows) < len(logits.values):
+            tape.narrow(rows)
+            logits = type(logits)(logits.values[rows], logits.exponent)
+        weights = None
+        if self.weighted:
+            weights = torch.where(labels == HIGH, 1 / self.rate, 1 / (1 - self.rate)).to(logits.values.dtype)
+        losses, error, scale = cross_entropy(logits, labels, weights)
+        self.network.run_back(tape, self.network.logit_error(error, tape))
+        self.optimizer.step(Clock(self.network.plan.seed, step), scale)
+        return float(losses.mean())
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "threshold": self.threshold.state(),
+            "dead": self.dead.state(),
+            "numbers": self.network.numbers_state(),
+            "optimizer": self.optimizer.state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.threshold.load_state(state["threshold"])
+        self.dead.load_state(state["dead"])
+        self.network.load_numbers_state(state["numbers"])
+        self.optimizer.load(state["optimizer"], self.optimizer.tensors())
+
+    def tensors(self) -> dict[str, Tensor]:
+        model = {f"model.{name}": t for name, t in self.network.model.state_dict().items()}
+        return model | {f"optimizer.{name}": t for name, t in self.optimizer.tensors().items()}
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        self.network.model.load_state_dict(parts["model"])
+        self.optimizer.load(self.optimizer.state(), parts["optimizer"])
+
+
+FILTER = InstanceFilter

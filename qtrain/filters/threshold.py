@@ -1,0 +1,86 @@
+"""The loss threshold that tells high from low, and the window of counts it is steered by."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qtrain.errors import QtrainError
+
+STEERS = ("true-high", "kept")
+LEAST = 2.0**-16
+"""The threshold does not sink below the step in which fixed-point losses are given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Instances of one mini-batch."""
+
+    streamed: int
+    kept: int  # predicted high
+    uncertain: int  # dropped, yet labelled by a main forward
+    high: int  # of the kept and the uncertain: loss at or above the threshold
+    true_high: int  # of the kept: the same
+
+
+class LossThreshold:
+    """T_l of Wu et al. 2020, adapted after every mini-batch (eq. 3):
+
+    R_TH = (1 / (m n)) sum I(predicted high) I(high) over all m n instances streamed in the last n mini-batches (2)
+    T_l <- alpha_up T_l if R_TH >= R_set else alpha_down T_l, alpha_up > 1 > alpha_down                    (3)
+    Until n mini-batches have passed, those there are count. steer "kept" puts the share of kept instances in the place
+    of R_TH, so that the rate is the share trained on whatever the filter's precision (ours, not the paper's).
+    `threshold` 0: it starts at the (1 - rate) quantile of the first losses seen (the paper does not state its start).
+    """
+
+    def __init__(
+        self, rate: float, alpha_up: float, alpha_down: float, window: int, threshold: float, adaptive: bool, steer: str
+    ) -> None:
+        if steer not in STEERS:
+            raise QtrainError(f"filter.steer is {steer!r}; it must be one of {', '.join(STEERS)}")
+        self.rate, self.alpha_up, self.alpha_down = rate, alpha_up, alpha_down
+        self.adaptive, self.steer = adaptive, steer
+        self.value = threshold
+        self.history: deque[Counts] = deque(maxlen=window)
+
+    def high(self, losses: Tensor) -> Tensor:
+        """bool [n]: loss >= T_l (eq. 1). Sets a threshold that has not started yet."""
+        if not self.value and len(losses):
+            self.value = max(float(torch.quantile(losses.double(), 1 - self.rate)), LEAST)
+        return losses >= self.value
+
+    def update(self, counts: Counts) -> None:
+        """Take one mini-batch into the window and adapt."""
+        self.history.append(counts)
+        if self.adaptive and self.value:
+            share = self.share("true_high" if self.steer == "true-high" else "kept")
+            self.value = max(self.value * (self.alpha_up if share >= self.rate else self.alpha_down), LEAST)
+
+    def share(self, of: str) -> float:
+        """Instances counted under `of`, as a share of all streamed in the window."""
+        return self._total(of) / max(self._total("streamed"), 1)
+
+    def metrics(self) -> dict[str, float]:
+        """The threshold, and shares over the window. precision: of the kept, how many are high; recall: of the high
+        ones known (among kept, uncertain and audited), how many are kept; each left out where it divides by zero."""
+        found = {"threshold": self.value, "true_high": self.share("true_high")}
+        for name, of in (("precision", "kept"), ("recall", "high")):
+            if self._total(of):
+                found[name] = self._total("true_high") / self._total(of)
+        return found
+
+    def state(self) -> dict[str, Any]:
+        rows = [[c.streamed, c.kept, c.uncertain, c.high, c.true_high] for c in self.history]
+        return {"threshold": self.value, "history": rows}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.value = state["threshold"]
+        self.history.clear()
+        self.history.extend(Counts(*row) for row in state["history"])
+
+    def _total(self, of: str) -> int:
+        return sum(getattr(counts, of) for counts in self.history)
