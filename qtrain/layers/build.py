@@ -26,17 +26,18 @@ from qtrain.layers.pointwise import (
     MaxPoolUnit,
     ShortcutUnit,
 )
-from qtrain.layers.quantizer import Quantizer
+from qtrain.layers.quantizer import NEAREST, Quantizer
 from qtrain.pruners import Pruner
 
-NEAREST = "nearest-even"
+FORWARD_ROLES = ("weight", "output")
+"""What Brevitas quantizes; everything else is only ever rounded by us."""
 
 
 class _Points:
     """Makes the quantization points of a network and keeps them in order."""
 
-    def __init__(self, plan: NumberPlan) -> None:
-        self.plan = plan
+    def __init__(self, plan: NumberPlan, engine: str) -> None:
+        self.plan, self.engine = plan, engine
         self.made: list[Quantizer] = []
 
     def point(self, layer: str, role: str, bits: int, *, signed: bool = True, backward: bool = False,
@@ -47,14 +48,22 @@ class _Points:
         rounding = self.plan.rounding if backward else NEAREST
         name = f"{layer}.{role}"
         stream_id = zlib.crc32(name.encode())
-        quantizer = Quantizer(FixedPoint(bits, signed), rounding, scale or self.plan.scale, stream_id, name)
+        fmt, scale = FixedPoint(bits, signed), scale or self.plan.scale
+        if self.engine == "brevitas" and role in FORWARD_ROLES:
+            from qtrain.layers.brevitas import BrevitasQuantizer  # takes 3 s
+
+            quantizer: Quantizer = BrevitasQuantizer(fmt, scale, stream_id, name, role)
+        else:
+            quantizer = Quantizer(fmt, rounding, scale, stream_id, name)
         self.made.append(quantizer)
         return quantizer
 
 
-def build_units(steps: list[Step], plan: NumberPlan, pruner: Pruner) -> tuple[list[Any], list[Quantizer]]:
-    """Units in order of execution, and their quantization points."""
-    points = _Points(plan)
+def build_units(
+    steps: list[Step], plan: NumberPlan, pruner: Pruner, engine: str = "brevitas"
+) -> tuple[list[Any], list[Quantizer]]:
+    """Units in order of execution, and their quantization points; `engine` as in `quantize`."""
+    points = _Points(plan, engine)
     unsigned: dict[str, bool] = {}
     units: list[Any] = []
     last = steps[-2].layer.name

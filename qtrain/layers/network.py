@@ -245,14 +245,16 @@ def quantize(
     plan: NumberPlan,
     pruner: Pruner | None = None,
     name: str = "model",
+    engine: str = "brevitas",
 ) -> QuantizedNetwork:
     """A QuantizedNetwork that trains `model`'s own parameters in the numbers of `plan`.
 
-    input_shape: (C, H, W) of one instance. Raises QtrainError naming a layer that can't be simulated.
+    input_shape: (C, H, W) of one instance. `engine` says who computes the forward quantizers: "brevitas", or "torch",
+    qtrain's own twins of the same bits. Raises QtrainError naming a layer that can't be simulated.
     """
     steps, network = trace(model, input_shape, name)
     pruner = pruner if pruner is not None else NoPruning()
-    units, points = build_units(steps, plan, pruner)
+    units, points = build_units(steps, plan, pruner, engine)
     net = QuantizedNetwork(model, network, units, plan, pruner)
     net._points = points
     return net

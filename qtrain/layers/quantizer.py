@@ -14,6 +14,7 @@ from qtrain.formats.fixed import FixedPoint, FixedTensor
 from qtrain.formats.noise import Stream
 
 SCALES = ("dynamic", "delayed", "moving-average", "percentile", "static")
+NEAREST = "nearest-even"
 MOVING_AVERAGE_DECAY = 0.9
 """Share of the old maximum kept a step: the running average of Banner et al. 2018 uses momentum 0.1."""
 PERCENTILE = 0.9999
@@ -66,10 +67,13 @@ class Quantizer:
         if self.rounding == "stochastic":
             stream = Stream(clock.seed, clock.step, self.stream_id, rows)
         source = x if cap is None else x.clamp(max=cap)
-        values = self.format.quantize(source, exponent, self.rounding, stream)
+        values = self._round(source, exponent, stream)
         if self.monitor is not None:
             self.monitor.append(self._health(source, values, exponent))
         return FixedTensor(values, exponent)
+
+    def _round(self, x: Tensor, exponent: int, stream: Stream | None) -> Tensor:
+        return self.format.quantize(x, exponent, self.rounding, stream)
 
     def _exponent(self, x: Tensor, learn: bool, cap: float | None) -> int:
         if not learn and self.amax is not None:
