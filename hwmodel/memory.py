@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -43,6 +43,15 @@ class MemoryBill:
     tenants: tuple[Tenant, ...]
     ram_limit_bytes: int | None = None
     flash_limit_bytes: int | None = None
+    find_cure: Callable[[int], str] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def cure(self) -> str | None:
+        """The cheapest change that would make the step fit, with its bytes; None if it fits or without a
+        device."""
+        if self.fits is not False or self.find_cure is None or self.ram_limit_bytes is None:
+            return None
+        return self.find_cure(self.ram_limit_bytes)
 
     @property
     def fits(self) -> bool | None:
@@ -61,6 +70,7 @@ class MemoryBill:
             "ram_limit_bytes": self.ram_limit_bytes,
             "flash_limit_bytes": self.flash_limit_bytes,
             "fits": self.fits,
+            "cure": self.cure,
             "tenants": [{"name": t.name, "role": t.role, "n_bytes": t.n_bytes} for t in self.tenants],
             "timeline": [dataclasses.asdict(moment) for moment in self.timeline],
         }
@@ -103,11 +113,18 @@ def peak(
         for tenant in step.tenants(prefix)
     ]
     for i, op in enumerate(ops):
-        tenants += [
-            Tenant(op.layer.name, role, n_bytes, i, i) for role, n_bytes in buffer_bytes(op, packing).items()
-        ]
+        tenants += [Tenant(op.layer.name, role, n_bytes, i, i) for role, n_bytes in buffer_bytes(op, packing).items()]
     frozen = sum(_frozen_bytes(net, packing) for net in (schedule, filter_schedule) if net is not None)
-    return _bill([f"{op.report_phase} {op.layer.name}" for op in ops], tenants, frozen, device)
+    bill = _bill([f"{op.report_phase} {op.layer.name}" for op in ops], tenants, frozen, device)
+    if inference or device is None:
+        return bill
+
+    def find_cure(limit_bytes: int) -> str:
+        from hwmodel.memory_cure import cure
+
+        return str(cure(schedule, batch, limit_bytes, filter_schedule, n_streamed, device, n_uncertain))
+
+    return dataclasses.replace(bill, find_cure=find_cure)
 
 
 def _steps(
@@ -156,9 +173,7 @@ def _frozen_bytes(schedule: Schedule, packing: Packing) -> int:
 
 
 def _bill(names: list[str], tenants: list[Tenant], frozen: int, device: Device | None) -> MemoryBill:
-    if (
-        device is not None and "flash_bytes" not in device.constants
-    ):  # no program memory: frozen weights are data
+    if device is not None and "flash_bytes" not in device.constants:  # no program memory: frozen weights are data
         tenants = [*tenants, Tenant("frozen weights", "frozen weights", frozen, 0, len(names) - 1)]
         frozen = 0
     timeline = _timeline(names, tenants)

@@ -25,16 +25,29 @@ class Cure:
         return f"{self.change}: {self.peak_ram_bytes:,} bytes{verdict}"
 
 
-def cure(schedule: Schedule, batch: int, ram_limit_bytes: int, device: Device | None = None) -> Cure:
+def cure(
+    schedule: Schedule,
+    batch: int,
+    ram_limit_bytes: int,
+    filter_schedule: Schedule | None = None,
+    n_streamed: int | None = None,
+    device: Device | None = None,
+    n_uncertain: int = 0,
+) -> Cure:
     """The first change that fits `ram_limit_bytes`, by what it costs the training.
 
-    In order: nothing; a fused update (the same numbers); a smaller batch (noisier steps); fewer bits; fewer
-    trained layers (the shortest frozen prefix); then all of them together. If nothing fits, the smallest
-    peak found.
+    In order: nothing; a fused update (the same numbers); a smaller batch (noisier steps; the stream shrinks
+    with it); fewer bits; fewer trained layers (the shortest frozen prefix); then all of them together. If
+    nothing fits, the smallest peak found.
     """
+
+    def peak_bytes(changed: Schedule, n: int) -> int:
+        streamed = None if n_streamed is None else max(n + n_uncertain, n_streamed * n // batch)
+        return peak(changed, n, filter_schedule, streamed, False, device, n_uncertain).peak_ram_bytes
+
     best: Cure | None = None
-    for change, changed, n in _changes(schedule, batch, ram_limit_bytes, device):
-        n_bytes = peak(changed, n, device=device).peak_ram_bytes
+    for change, changed, n in _changes(schedule, batch, lambda s, m: peak_bytes(s, m) <= ram_limit_bytes):
+        n_bytes = peak_bytes(changed, n)
         found = Cure(change, n_bytes, n_bytes <= ram_limit_bytes)
         if found.fits:
             return found
@@ -45,7 +58,7 @@ def cure(schedule: Schedule, batch: int, ram_limit_bytes: int, device: Device | 
 
 
 def _changes(
-    schedule: Schedule, batch: int, limit: int, device: Device | None
+    schedule: Schedule, batch: int, fits: Callable[[Schedule, int], bool]
 ) -> Iterator[tuple[str, Schedule, int]]:
     fused = dataclasses.replace(schedule, fused_update=True)
     smaller = [batch >> i for i in range(1, batch.bit_length())]
@@ -56,10 +69,6 @@ def _changes(
     for bits in (8, 4):
         if _narrower(schedule.widths, bits):
             yield f"{bits} bits", _at_bits(schedule, bits), batch
-
-    def fits(changed: Schedule, n: int) -> bool:
-        return peak(changed, n, device=device).peak_ram_bytes <= limit
-
     yield from _prefix(schedule, lambda s: fits(s, batch), "", batch)
     for n in smaller:
         yield f"fused update and batch {n}", fused, n
