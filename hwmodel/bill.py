@@ -71,11 +71,8 @@ class Bill:
 
     @property
     def fits(self) -> bool | None:
-        """Whether peak RAM and flash fit the device; None without a schedule or where the memory is unbounded."""
-        if self.memory is None:
-            return None
-        ram, flash = self.device.value("sram_bytes"), self.device.get("flash_bytes", float("inf"))
-        return self.memory.peak_ram_bytes <= ram and self.memory.flash_bytes <= flash
+        """Whether peak RAM and flash fit the device; None without a schedule."""
+        return None if self.memory is None else self.memory.fits
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, units in the names."""
@@ -93,8 +90,8 @@ class Bill:
             "peak_ram_bytes": None if memory is None else memory.peak_ram_bytes,
             "flash_bytes": None if memory is None else memory.flash_bytes,
             "fits": self.fits,
-            "ram_left_bytes": None if memory is None else device.value("sram_bytes") - memory.peak_ram_bytes,
-            "tenants": None if memory is None else memory.tenants,
+            "ram_left_bytes": None if memory is None else (memory.ram_limit_bytes or 0) - memory.peak_ram_bytes,
+            "tenants": None if memory is None else [t.to_json() for t in memory.tenants],
             "cure": None if memory is None else memory.cure,
             "basis": device.basis,
             "error_class": device.texts.get("error_class"),

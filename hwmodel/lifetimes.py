@@ -26,6 +26,10 @@ class Tenant:
     first: int
     last: int
 
+    def to_json(self) -> dict[str, str | int]:
+        """Plain data without the moments."""
+        return {"name": self.name, "role": self.role, "n_bytes": self.n_bytes}
+
 
 class Step:
     """Lifetimes of one network's tensors in a step.

@@ -71,7 +71,7 @@ class MemoryBill:
             "flash_limit_bytes": self.flash_limit_bytes,
             "fits": self.fits,
             "cure": self.cure,
-            "tenants": [{"name": t.name, "role": t.role, "n_bytes": t.n_bytes} for t in self.tenants],
+            "tenants": [tenant.to_json() for tenant in self.tenants],
             "timeline": [dataclasses.asdict(moment) for moment in self.timeline],
         }
 

@@ -48,7 +48,13 @@ def price(
     if schedule is not None:
         from hwmodel.memory import peak
 
-        memory = peak(schedule, batch or _largest_batch(trace), filter_schedule=filter_schedule, device=device)
+        memory = peak(
+            schedule,
+            batch or _largest_batch(trace),
+            filter_schedule=filter_schedule,
+            inference=scope == "inference",
+            device=device,
+        )
     return Bill(
         device=device,
         scope=scope,
