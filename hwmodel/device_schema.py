@@ -41,11 +41,9 @@ MCU = Schema(
         "cache_bytes": "byte",
         "code_bytes": "byte",
         "cycle_factor": "1",
-        "sleep_w": "W",
+        "static_w": "W",
         "points.*.clock_hz": "Hz",
         "points.*.power_w": "W",
-        "points.*.supply_v": "V",
-        "points.*.flash_stall": "cycle/byte",
     },
 )
 

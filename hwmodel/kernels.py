@@ -19,8 +19,6 @@ from hwmodel.work import Work
 
 PIXELS_PER_PASS = 2
 """Output pixels that share one read of the weights: CMSIS-NN expands two im2col columns at a time."""
-OUTER_REDUCTION = "outer"
-"""Alternative to a gemm with a short reduction: rank-1 updates straight into the output."""
 
 
 def works(op: Op) -> list[Work]:
@@ -73,10 +71,11 @@ def _product(
     op: Op, kernel: str, outputs: float, bits: tuple[int, int], unpacked: float, weight_bytes: float = 0.0
 ) -> Work:
     macs = op.macs
-    reduction = macs / outputs if outputs else 0.0
+    if kernel == "depthwise":
+        outputs /= op.layer.groups  # its loop is set up once a pixel, for all channels
     traffic = _bytes(macs / PIXELS_PER_PASS, bits[0]) + _bytes(macs / PIXELS_PER_PASS, bits[1])
     return Work(
-        kernel, op.report_phase, macs, macs, outputs, bits, unpacked if reduction else 0.0,
+        kernel, op.report_phase, macs, macs, outputs, bits, unpacked,
         traffic + outputs * 4.0, weight_bytes,
         macs / op.layer.n_weights / PIXELS_PER_PASS if weight_bytes else 1.0,
     )  # fmt: skip
