@@ -31,10 +31,10 @@ def softmax_codes(logits: FixedTensor) -> tuple[Tensor, Tensor]:
     assert logits.exponent is not None
     codes = logits.codes().long()
     distance = codes.amax(1, keepdim=True) - codes
-    shift = 30 - _FRACTION - logits.exponent  # distance 2^e log2(e), in units of 2^-16
+    shift = min(30 - _FRACTION - logits.exponent, 62)  # distance 2^e log2(e), in units of 2^-16
     product = distance * _LOG2_E  # codes of at most 17 bits: below 2^48
     if shift > 0:
-        t = (product + (1 << (shift - 1))) >> min(shift, 62)
+        t = (product + (1 << (shift - 1))) >> shift
     else:
         t = product << min(-shift, 14)
     t = t.clamp(max=(1 << 40) - 1)
@@ -47,9 +47,9 @@ def softmax_codes(logits: FixedTensor) -> tuple[Tensor, Tensor]:
 
 
 def _log2(total: Tensor) -> Tensor:
-    """log2(total / 2^30) with 16 fraction bits, from the 256-entry table's inverse: at most 2^-9 below the truth."""
+    """log2(total / 2^30) with 16 fraction bits, from the 256-entry table's inverse: at most 2^-8 below the truth."""
     exponent = torch.frexp(total.double()).exponent.long() - 1
-    mantissa = (total << _TABLE_BITS) >> exponent  # in [2^30, 2^31)
+    mantissa = total >> (exponent - _TABLE_BITS)  # in [2^30, 2^31): the largest power in the sum is 2^30
     index = torch.searchsorted(_INVERSE.to(total.device), mantissa, right=True) - 1
     return ((exponent - _TABLE_BITS) << _FRACTION) + (index << (_FRACTION - 8))
 

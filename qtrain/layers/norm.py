@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from hwmodel.operations import Layer
-from qtrain.formats.fixed import FixedTensor
+from qtrain.formats.fixed import FixedPoint, FixedTensor
 from qtrain.formats.integers import (
     bit_length,
     divide_round,
@@ -36,6 +36,8 @@ MIN_ELEMENTS = 2
 """A variance needs two elements; PyTorch refuses a training batch of one."""
 RUNNING_SHARE = 0.1
 """Share of the batch's statistics entering the running ones (PyTorch's default momentum)."""
+STATISTIC = FixedPoint(24)
+"""Format of the running statistics: what PyTorch's float32 buffers hold exactly; four bytes a channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +89,15 @@ class NormUnit:
         n = a.numel() // max(a.shape[1], 1)
         mean, variance = self.module.running_mean, self.module.running_var
         unit = math.ldexp(1.0, exponent)
-        epsilon = max(1, round(self.module.eps * 2.0**16 / unit**2))
+        epsilon = min(max(1, round(self.module.eps * 2.0**16 / unit**2)), 1 << 50)
         if tape.training and n >= MIN_ELEMENTS:
             s1 = a.double().sum(dims).long()  # integers below 2^53: exact in any order
             s2 = a.double().square().sum(dims).long()
             m8 = divide_round(s1 << 8, n)
             v16 = ((divide_round(s2 << 8, n) << 8) - m8 * m8).clamp(min=0)
             share = self.module.momentum if self.module.momentum is not None else RUNNING_SHARE
-            mean += share * (m8.double() * unit / 2.0**8 - mean.double()).to(mean.dtype)
-            variance += share * (v16.double() * unit**2 / 2.0**16 - variance.double()).to(variance.dtype)
+            _blend(mean, m8, exponent - 8, share)
+            _blend(variance, v16, 2 * exponent - 16, share)
             batch = True
         else:
             m8 = (mean.double() * (2.0**8 / unit)).round().long()
@@ -136,6 +138,17 @@ class NormUnit:
         for parameter, gradient, quantizer in pairs:
             values = quantizer(gradient, tape.clock).values.to(parameter.dtype)
             parameter.grad = values if parameter.grad is None else parameter.grad + values
+
+
+def _blend(running: Tensor, batch: Tensor, exponent: int, share: float) -> None:
+    """running <- (1 - share) running + share batch 2^exponent, as 24-bit codes on one grid for all channels."""
+    amax = max(float(running.abs().max()), math.ldexp(int(batch.abs().max()), exponent))
+    grid = STATISTIC.exponent_for(amax)
+    weight = round(share * 2**16)
+    old = (running.double() * math.ldexp(1.0, 16 - grid) + 0.5).floor().long()
+    new = shift_round(batch, min(max(grid - 16 - exponent, -62), 62))
+    codes = shift_round(old * (2**16 - weight) + new * weight, 32)
+    running.copy_(codes.double() * math.ldexp(1.0, grid))
 
 
 def _on_grid(x: Tensor, exponent: Tensor, dtype: torch.dtype) -> Tensor:
