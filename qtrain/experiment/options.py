@@ -132,8 +132,6 @@ def check(value: Any, valid: Interval | tuple[str, ...] | None) -> None:
             raise ValueError(f"must be one of {', '.join(valid)}{nearest(item, valid)}")
         if isinstance(valid, Interval) and item not in valid:
             raise ValueError(f"must be {valid}")
-        if isinstance(item, float) and not math.isfinite(item):
-            raise ValueError("must be finite")
 
 
 def checked(field: dataclasses.Field, name: str, value: object, read: Callable[[Any, Any], Any]) -> Any:

@@ -54,7 +54,9 @@ class Run:
     def open(cls, path: str | Path, *, writable: bool = False) -> "Run":
         """An existing run, for reading; with `writable` locked until `close`."""
         path = Path(path)
-        if not (path / EXPERIMENT).is_file():
+        with one_line_errors("read", path):
+            there = (path / EXPERIMENT).is_file()
+        if not there:
             raise QtrainError(f"{path}: not a run (it has no {EXPERIMENT})")
         experiment = load(path / EXPERIMENT)
         return cls(path, experiment, Lock(path / LOCK) if writable else None)

@@ -115,6 +115,9 @@ def test_ranges_hold_their_ends_and_nothing_beyond(option):
         ({"layers": {"conv*": {"master_bits": 6}}}, "layers.'conv*': numbers.master_bits"),
         ({"layers": {"conv*": {}}}, "must be a table with at least one of weight_bits"),
         ({"layers": 3}, "layers: must be tables"),
+        ({"layers": {"a\nb": {"weight_bits": 4}}}, "must be text without control characters"),
+        ({"run.devices": [10**5000]}, "run.devices (--device) = a huge list: must be text"),
+        ({"filter.alpha_up": math.nan}, "filter.alpha_up (--filter-alpha-up) = nan: must be above 1"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line(options_given, message):
@@ -123,6 +126,40 @@ def test_what_is_wrong_is_named_in_one_line(options_given, message):
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("seed", "7", 7),
+        ("optimizer.lr", "1e-2", 0.01),
+        ("data.augment", "Yes", True),
+        ("data.augment", "0", False),
+        ("input_shape", "3, 32,32", (3, 32, 32)),
+        ("run.devices", "", ()),
+        ("model", "a.b:c", "a.b:c"),
+    ],
+)
+def test_options_are_read_from_a_command_line(key, text, value):
+    (option,) = (o for o in options() if o.key == key)
+    assert option.parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("seed", "1.5", "seed (--seed) = '1.5': must be a whole number"),
+        ("optimizer.lr", "fast", "must be a number"),
+        ("data.augment", "maybe", "must be true or false"),
+        ("filter.kind", "ohm", "did you mean 'ohem'?"),
+        ("seed", "9" * 5000, "must be a whole number"),
+    ],
+)
+def test_a_command_lines_mistakes_are_named(key, text, message):
+    (option,) = (o for o in options() if o.key == key)
+    with pytest.raises(QtrainError) as caught:
+        option.parse(text)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("n", range(2, 17))

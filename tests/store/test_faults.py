@@ -106,6 +106,9 @@ def test_a_folder_beneath_a_file_is_refused(tmp_path):
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(QtrainError, match="cannot create"):
             Run.create(path, Experiment())
+    for action in (Run.open, lambda path: Run.create(path, Experiment()), read_tensors):
+        with pytest.raises(QtrainError, match="File name too long"):
+            action(tmp_path / ("n" * 300))
 
 
 def damaged(content, kind):

@@ -13,6 +13,7 @@ from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
 from qtrain.files import to_json
 from qtrain.store import Run, find_runs, finished_runs
+from qtrain.store.environment import commit
 
 TENSORS = {
     "weight": np.arange(6, dtype=np.float32).reshape(2, 3).T,  # not contiguous
@@ -74,6 +75,23 @@ def test_the_environment_tells_versions_platform_and_command_without_importing_t
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
+def test_the_commit_is_that_of_the_source_tree_and_says_if_files_differ(tmp_path):
+    def git(*arguments):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        command = ["git", "-C", str(tmp_path), *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert commit(tmp_path) == ""
+    git("init")
+    assert commit(tmp_path) == ""
+    (tmp_path / "file").write_text("1")
+    git("add", "file")
+    git("commit", "-m", "first")
+    assert commit(tmp_path) == git("rev-parse", "HEAD")
+    (tmp_path / "file").write_text("2")
+    assert commit(tmp_path) == git("rev-parse", "HEAD") + "+changes"
+
+
 def test_a_folder_of_another_experiment_or_of_other_files_is_refused(tmp_path):
     finished(tmp_path / "run")
     with pytest.raises(QtrainError, match=r"its numbers.weight_bits is 8, not 4"):
@@ -93,8 +111,10 @@ def test_the_same_experiment_is_taken_up_again_with_other_devices(tmp_path):
     other = Experiment().with_options({"run.devices": ["eyeriss"], "run.threads": 2})
     with Run.create(tmp_path / "run", other) as run:
         assert run.result() == {"accuracy": 1.0}
+        run.save_checkpoint(1, TENSORS, {})
         run.clear()
         assert run.result() is None
+        assert run.load_checkpoint() is None
         assert run.metrics() == []
     assert Run.open(tmp_path / "run").experiment == other
 
