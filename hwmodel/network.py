@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -49,6 +50,24 @@ class Network:
             if layer.name in trained or any(name in reached for name in layer.inputs):
                 reached.add(layer.name)
         return frozenset(reached)
+
+    def choose_trained(self, layers: str, bias_only: str = "") -> tuple[frozenset[str], frozenset[str]]:
+        """(frozen, bias_only) layer names when those matching the comma-separated globs `layers` ("all" is "*") train,
+        and of those matching `bias_only` the bias alone. Raises HwmodelError for a glob that matches no such layer."""
+        names = [layer.name for layer in self.layers if layer.n_parameters]
+
+        def matching(globs: str) -> set[str]:
+            found: set[str] = set()
+            for pattern in (g.strip() for g in globs.split(",") if g.strip()):
+                hits = {name for name in names if fnmatchcase(name, "*" if pattern == "all" else pattern)}
+                if not hits:
+                    raise HwmodelError(f"no trainable layer matches {pattern!r} (layers: {', '.join(names)})")
+                found |= hits
+            return found
+
+        biases = matching(bias_only)
+        trained = matching(layers) | biases
+        return frozenset(name for name in names if name not in trained), frozenset(biases)
 
     def folded(self) -> Network:
         """The network for inference: each normalization folded into the conv or linear layer before it."""

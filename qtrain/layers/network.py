@@ -49,28 +49,14 @@ class QuantizedNetwork(nn.Module):
 
     def choose_trained(self, layers: str, bias_only: str = "") -> None:
         """Train the layers whose names match the comma-separated globs `layers`, of those in `bias_only` the bias
-        alone. Raises QtrainError for a glob that matches no layer with parameters."""
-        from fnmatch import fnmatchcase
-
-        names = [layer.name for layer in self.network.layers if layer.n_parameters]
-
-        def matching(globs: str) -> set[str]:
-            found: set[str] = set()
-            for pattern in (g.strip() for g in globs.split(",") if g.strip()):
-                hits = {n for n in names if fnmatchcase(n, "*" if pattern == "all" else pattern)}
-                if not hits:
-                    raise QtrainError(f"no trainable layer matches {pattern!r} (layers: {', '.join(names)})")
-                found |= hits
-            return found
-
-        trained = matching(layers) | matching(bias_only)
-        self.frozen = frozenset(n for n in names if n not in trained)
-        self.bias_only = frozenset(matching(bias_only))
+        alone. Raises HwmodelError for a glob that matches no layer with parameters."""
+        self.frozen, self.bias_only = self.network.choose_trained(layers, bias_only)
         for unit in self.units:
             if hasattr(unit, "trains"):
                 name = unit.name
                 unit.trains = "none" if name in self.frozen else "bias" if name in self.bias_only else "all"
-        self._needed = self.network.needs_error(frozenset(trained))
+        trained = frozenset(la.name for la in self.network.layers if la.n_parameters) - self.frozen
+        self._needed = self.network.needs_error(trained)
 
     def schedule(self, **settings: Any) -> Schedule:
         """What this network's training is made of, for pricing; `settings` are Schedule's optimizer terms."""

@@ -1,0 +1,199 @@
+"""The command line: parse, call the library, print. Everything here can be done from Python as well."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from hwmodel.errors import HwmodelError
+from qtrain.errors import QtrainError
+
+
+class Commands(click.Group):
+    """Turns every expected error into one line on stderr and exit code 2; Ctrl-C into exit code 130."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (QtrainError, HwmodelError) as error:
+            click.echo(f"error: {' '.join(str(error).split())}", err=True)
+            ctx.exit(130 if type(error).__name__ == "Interrupted" else 2)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="qtrain")
+def main() -> None:
+    """Simulate low-bit training of small CNNs and price it on edge devices."""
+
+
+def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Every key of an experiment as an option of `command`; unset ones are None."""
+    from qtrain.experiment import options
+
+    command = click.option("--bits", metavar="N", help="Weights, activations, errors and gradients: 2 to 16, or 32.")(
+        command
+    )
+    for option in reversed(options()):
+        name = option.key.replace(".", "__")
+        valid = "|".join(option.choices) if option.choices else option.range
+        text = f"{option.help}  [{valid}]" if valid else option.help
+        if option.type is bool:
+            off = f"--no-{option.flag[2:]}"
+            command = click.option(f"{option.flag}/{off}", name, default=None, help=text)(command)
+        else:
+            command = click.option(
+                option.flag, name, default=None, multiple=option.per_item, help=text, metavar=_metavar(option)
+            )(command)
+    return command
+
+
+def _metavar(option: Any) -> str:
+    kinds = {int: "N", float: "X", str: "TEXT"}
+    return kinds[option.type] + (",..." if option.is_list and not option.per_item else "")
+
+
+def described(file: str | None, given: dict[str, Any]) -> Any:
+    """The experiment of a TOML file (or the defaults) changed by the options given on the command line."""
+    from qtrain.experiment import Experiment, load, options
+
+    experiment = load(file) if file else Experiment()
+    changes: dict[str, Any] = {}
+    if given.get("bits") is not None:
+        bits = given["bits"]
+        changes["numbers.bits"] = int(bits) if bits.lstrip("-").isdigit() else bits
+    for option in options():
+        value = given.get(option.key.replace(".", "__"))
+        if value in (None, ()):
+            continue
+        if option.type is bool:
+            changes[option.key] = value
+        elif option.per_item:
+            changes[option.key] = tuple(part for item in value for part in item.split(","))
+        else:
+            changes[option.key] = option.parse(value)
+    return experiment.with_options(changes)
+
+
+@main.command()
+@click.argument("file", required=False, metavar="[EXPERIMENT.toml]")
+@click.option("--resume", metavar="RUN", help="Continue the run in this folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, everything else on stderr.")
+@experiment_options
+def simulate(file: str | None, resume: str | None, as_json: bool, **given: Any) -> None:
+    """Train a CNN in low-bit numbers, filtered and pruned, and price it.
+
+    Without options: digits-cnn on scikit-learn's handwritten digits at 8 bits. Options override the file's keys.
+    --model package.module:factory runs your own code; nothing else does.
+    """
+    from rich.console import Console
+
+    from qtrain import console as show
+    from qtrain.simulate import resume_run, simulate_experiment
+
+    console = Console(stderr=as_json)
+    with show.progress_display(console) as on_progress:
+        if resume:
+            changed = [key for key, value in given.items() if value not in (None, ()) and not key.startswith("run__")]
+            if file or changed:
+                raise QtrainError("--resume takes the run's own settings; give only --device, --threads and the like")
+            result = resume_run(resume, on_progress)
+        else:
+            result = simulate_experiment(described(file, given), on_progress)
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        show.show_result(console, result)
+
+
+@main.command()
+@click.option("--model", required=True, help="Shipped network, or package.module:factory of your own (runs its code).")
+@click.option("--device", "names", multiple=True, default=("stm32l4r5",), show_default=True, help="May be repeated.")
+@click.option("--bits", type=int, default=8, show_default=True, help="2 to 16, or 32 for float32.")
+@click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Instances per step.")
+@click.option("--inference", is_flag=True, help="One inference with BatchNorm folded, instead of a training step.")
+@click.option("--filter-rate", type=click.FloatRange(0, 1), default=1.0, help="Share of the instances kept.")
+@click.option("--uncertain-rate", type=click.FloatRange(0, 1), default=0.0, help="Share forwarded for their loss.")
+@click.option("--prune-keep", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Error channels kept.")
+@click.option("--momentum/--no-momentum", default=True, help="Momentum doubles the parameters' memory.")
+@click.option("--train", "layers", default="all", help="Layers trained: globs by commas.")
+@click.option("--train-bias", "bias_only", default="", help="Layers of which only biases are trained.")
+@click.option("--fused-update", is_flag=True, help="Update each layer inside the backward pass.")
+@click.option("--kernels", default=None, help="Kernel library; default: the device's own.")
+@click.option("--clock-mhz", type=float, default=None, help="Default: the device's own.")
+@click.option("--input-shape", default=None, metavar="C,H,W", help="For your own models.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def estimate(as_json: bool, **options: Any) -> None:
+    """Price one training step, or one inference, from shapes alone: nothing is trained.
+
+    Shipped models need no torch; your own model is traced on torch's meta device.
+    """
+    from qtrain.estimate import estimate_bills
+
+    _print_bills({"model": options["model"], "bills": estimate_bills(**options)}, as_json)
+
+
+@main.command()
+@click.argument("run")
+@click.option("--device", "names", multiple=True, required=True, help="May be repeated.")
+@click.option("--kernels", default=None, help="Kernel library; default: the device's own.")
+@click.option("--clock-mhz", type=float, default=None, help="Default: the device's own.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def price(run: str, names: tuple[str, ...], kernels: str | None, clock_mhz: float | None, as_json: bool) -> None:
+    """Price a finished run on other devices."""
+    from qtrain.store import Run
+    from qtrain.summary import RunRecord
+
+    record = RunRecord.from_json(Run.open(run).trace())
+    _print_bills({"run": run, "bills": record.bills(names, kernels, clock_mhz)}, as_json)
+
+
+def _print_bills(data: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        from qtrain.files import to_json
+
+        click.echo(to_json(data))
+    else:
+        from rich.console import Console
+
+        from qtrain.console import show_bills
+
+        show_bills(Console(), data["bills"])
+
+
+@main.command("devices")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def devices_command(name: str | None, as_json: bool) -> None:
+    """List the devices, or show one with the value, unit, source and basis of each constant.
+
+    `devices validate` compares the model with every calibration measurement.
+    """
+    from rich.console import Console
+
+    from hwmodel import devices
+    from qtrain.console import show_device, show_devices
+
+    if name == "validate":
+        from hwmodel.__main__ import main as validate
+
+        sys.exit(validate(["validate", *(["--json"] if as_json else [])]))
+    if as_json:
+        import dataclasses
+
+        found = [devices.load(name)] if name else [devices.load(n) for n in devices.names()]
+        click.echo(json.dumps([dataclasses.asdict(device) for device in found]))
+    elif name:
+        show_device(Console(), devices.load(name))
+    else:
+        show_devices(Console(), [devices.load(n) for n in devices.names()])
+
+
+if __name__ == "__main__":
+    main()

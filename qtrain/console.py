@@ -1,0 +1,155 @@
+"""What a person sees in a terminal: the progress of a run, and tables of results, bills and devices."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"), (1e-12, "p"))
+
+
+def si(value: float | None, unit: str = "") -> str:
+    """`value` with three digits and an SI prefix: si(0.00123, "J") = "1.23 mJ"; a dash for None."""
+    if value is None:
+        return "-"
+    if value == 0:
+        return f"0 {unit}".rstrip()
+    scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value) >= s), _PREFIXES[-1])
+    return f"{value / scale:.3g} {prefix}{unit}".rstrip()
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage; a dash for None."""
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def kib(n_bytes: float | None) -> str:
+    """Bytes in KiB, the unit of microcontrollers' memories; a dash for None."""
+    return "-" if n_bytes is None else f"{n_bytes / 1024:,.1f} KiB"
+
+
+@contextlib.contextmanager
+def progress_display(console: Console) -> Iterator[Callable[[Any], None] | None]:
+    """A live line of step, accuracy, kept share, threshold, energy and time left; nothing if not a terminal."""
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=20),
+        TextColumn("{task.fields[state]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None, state="")
+
+        def show(now: Any) -> None:
+            threshold = "" if now.threshold is None else f"  threshold {now.threshold:.3g}"
+            loss = "" if now.loss is None else f"  loss {now.loss:.3g}"
+            accuracy = "" if now.accuracy is None else f"  accuracy {percent(now.accuracy)}"
+            state = f"kept {percent(now.kept_share)}{loss}{accuracy}{threshold}  {si(now.energy_j, 'J')}"
+            bar.update(task, completed=now.step, total=now.n_steps, state=state)
+
+        yield show
+
+
+def show_result(console: Console, result: dict[str, Any]) -> None:
+    """The closing tables of a run."""
+    seen = result["instances"]["seen"]
+    head = Table(title=f"{result['model']} on {result['data']}, seed {result['seed']}", show_header=False)
+    before = result.get("accuracy_before")
+    accuracy = percent(result["accuracy"]) + ("" if before is None else f"  (before: {percent(before)})")
+    baseline = result.get("baseline")
+    rows = [
+        ("test accuracy", accuracy if result["accuracy"] is not None else "- (reconstruction)"),
+        ("test loss", f"{result['loss']:.4g}"),
+    ]
+    if baseline and result["accuracy"] is not None:
+        points = 100 * (result["accuracy"] - baseline["accuracy"])
+        rows.append(("dense float32, same stream", f"{percent(baseline['accuracy'])}  (difference {points:+.2f} points)"))
+    kept, uncertain = result["instances"]["kept"], result["instances"]["uncertain"]
+    rows += [
+        ("instances seen", f"{seen:,}"),
+        ("kept", f"{kept:,}  ({percent(kept / max(seen, 1))})"),
+        ("uncertain", f"{uncertain:,}  ({percent(uncertain / max(seen, 1))})"),
+        ("MACs", f"{si(result['macs']['total'])}  (dense: {si(result['macs']['dense_fp32'])})"),
+        ("MACs saved", percent(result["saved"]["macs"])),
+        ("bit operations saved", f"{percent(result['saved']['bitops'])} of dense float32, "
+                                 f"{percent(result['saved_vs_same_bits']['bitops'])} of dense at the same bits"),
+        ("wall time", f"{result['wall_time_s']:.1f} s"),
+        ("run", result["run"]),
+    ]  # fmt: skip
+    for name, value in rows:
+        head.add_row(name, value)
+    console.print(head)
+    show_bills(console, result["bills"])
+    for note in result.get("warnings", ()):
+        console.print(f"[yellow]warning:[/] {note}", highlight=False)
+
+
+def show_bills(console: Console, bills: list[dict[str, Any]]) -> None:
+    """One table a device: phases, then totals, memory, and what the numbers rest on."""
+    for bill in bills:
+        console.print(_phases(bill))
+        for line in bill_lines(bill):
+            console.print(line, highlight=False, soft_wrap=True)
+
+
+def _phases(bill: dict[str, Any]) -> Table:
+    table = Table(title=f"{bill['device']}: one {bill['scope']}", title_justify="left")
+    for name, justify in (("phase", "left"), ("MACs", "right"), ("cycles", "right"), ("energy", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for phase, row in bill["by_phase"].items():
+        if row["cycles"] or row["macs"]:
+            table.add_row(phase, si(row["macs"]), si(row["cycles"]), si(row["energy_j"], "J"))
+    macs = sum(row["macs"] for row in bill["by_phase"].values())
+    table.add_section()
+    table.add_row("total", si(macs), si(bill["cycles"]), si(bill["energy_j"], "J"))
+    return table
+
+
+def bill_lines(bill: dict[str, Any]) -> list[str]:
+    """Latency and energy per instance, savings, memory and basis of a bill, a sentence a line."""
+    n = max(bill["n_instances"], 1)
+    lines = [f"per instance: {si(bill['time_s'] / n, 's')}, {si(bill['energy_j'] / n, 'J')}"]
+    if bill["saved_energy_vs_fp32"] is not None:
+        lines.append(
+            f"energy saved: {percent(bill['saved_energy_vs_fp32'])} of dense float32, "
+            f"{percent(bill['saved_energy_vs_same_bits'])} of dense at the same bits"
+        )
+    if bill["fits"] is not None:
+        spare = bill["ram_left_bytes"]
+        verdict = "fits" if bill["fits"] else "does not fit"
+        margin = f"{kib(spare)} RAM left" if spare >= 0 else f"{kib(-spare)} RAM too little"
+        lines.append(f"peak RAM: {kib(bill['peak_ram_bytes'])}; {verdict}: {margin}")
+        if bill.get("cure"):
+            lines.append(f"what would fit: {bill['cure']}")
+    basis = f"basis: {bill['basis']}" + (f"; {bill['error_class']}" if bill.get("error_class") else "")
+    lines.append(basis + (f"; assumed: {', '.join(bill['assumed'])}" if bill.get("assumed") else ""))
+    return lines
+
+
+def show_devices(console: Console, devices: list[Any]) -> None:
+    """A line a device."""
+    table = Table()
+    for name in ("device", "kind", "what it is", "RAM", "basis"):
+        table.add_column(name, overflow="fold")
+    for device in devices:
+        ram = device.get("sram_bytes", 0.0)
+        table.add_row(device.name, device.kind, device.title, kib(ram) if ram else "-", device.basis)
+    console.print(table)
+
+
+def show_device(console: Console, device: Any) -> None:
+    """Every constant of a device with what it rests on."""
+    table = Table(title=f"{device.name}: {device.title} ({device.basis})", title_justify="left")
+    for name in ("constant", "value", "unit", "basis", "source"):
+        table.add_column(name, overflow="fold")
+    for key, constant in device.constants.items():
+        table.add_row(key, f"{constant.value:g}", constant.unit, constant.basis, constant.source)
+    console.print(table)
+    for key, text in device.texts.items():
+        console.print(f"{key}: {text}", highlight=False)

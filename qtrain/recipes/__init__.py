@@ -1,0 +1,6 @@
+"""What is learned from a batch."""
+
+from qtrain.recipes.base import Batch, Outcome, Recipe
+from qtrain.recipes.supervised import Supervised
+
+__all__ = ["Batch", "Outcome", "Recipe", "Supervised"]

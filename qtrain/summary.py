@@ -1,0 +1,100 @@
+"""What a finished run's trace says: MACs and bit operations saved, and bills on devices. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hwmodel import devices, pricing
+from hwmodel.errors import HwmodelError
+from hwmodel.operations import Widths
+from hwmodel.schedule import Schedule
+from hwmodel.trace import Trace
+
+FP32 = 32
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run's trace, how its networks are trained, and how many steps streamed how many instances."""
+
+    trace: Trace
+    schedule: Schedule
+    filter_schedule: Schedule | None
+    batch_sizes: Mapping[int, int]
+
+    def dense(self, bits: int | None = None) -> Trace:
+        """Dense unfiltered training of the same stream, at uniform `bits` or (None) at the run's own widths."""
+        widths = None if bits is None else Widths.uniform(bits)
+        schedule = self.schedule.dense(widths)
+        total = Trace()
+        for size, n_steps in self.batch_sizes.items():
+            total = total + schedule.step(size).repeated(n_steps)
+        return total
+
+    def summary(self) -> dict[str, Any]:
+        """MACs by phase, and the fractions saved against dense float32 training of the same stream.
+
+        All overheads count: the filter and its training, uncertain forwards, channel selection, requantization.
+        `saved_vs_same_bits` compares with dense training at the run's own widths.
+        """
+        fp32, same = self.dense(FP32), self.dense()
+        macs, bitops = self.trace.macs(), self.trace.bit_operations()
+        return {
+            "macs": {
+                "total": macs,
+                "by_phase": self.trace.macs_by_phase(),
+                "dense_fp32": fp32.macs(),
+                "dense_same_bits": same.macs(),
+                "filter_share_of_forward": self._filter_share(),
+            },
+            "bitops": {"total": bitops, "dense_fp32": fp32.bit_operations(), "dense_same_bits": same.bit_operations()},
+            "saved": {"macs": 1 - macs / fp32.macs(), "bitops": 1 - bitops / fp32.bit_operations()},
+            "saved_vs_same_bits": {"macs": 1 - macs / same.macs(), "bitops": 1 - bitops / same.bit_operations()},
+        }
+
+    def _filter_share(self) -> float | None:
+        """MACs of one filter forward over those of one main forward."""
+        if self.filter_schedule is None:
+            return None
+        return self.filter_schedule.network.macs / self.schedule.network.macs
+
+    def bills(
+        self, names: Sequence[str], kernels: str | None = None, clock_mhz: float | None = None
+    ) -> list[dict[str, Any]]:
+        """The run's bill on each device, with the energy saved against dense training of the same stream."""
+        baselines = {"fp32": self.dense(FP32), "same_bits": self.dense()}
+        rows = []
+        for name in names:
+            bill = pricing.price(
+                self.trace, devices.load(name), schedule=self.schedule, filter_schedule=self.filter_schedule,
+                scope="run", kernels=kernels, clock_mhz=clock_mhz, baselines=baselines,
+            )  # fmt: skip
+            rows.append(bill.to_json())
+        return rows
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for the run folder."""
+        return {
+            "trace": self.trace.to_json(),
+            "schedule": self.schedule.to_json(),
+            "filter_schedule": None if self.filter_schedule is None else self.filter_schedule.to_json(),
+            "batch_sizes": [[size, count] for size, count in sorted(self.batch_sizes.items())],
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> RunRecord:
+        """Inverse of to_json. Raises HwmodelError naming what does not fit."""
+        try:
+            own = data["filter_schedule"]
+            return cls(
+                Trace.from_json(data["trace"]),
+                Schedule.from_json(data["schedule"]),
+                None if own is None else Schedule.from_json(own),
+                {int(size): int(count) for size, count in data["batch_sizes"]},
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, HwmodelError):
+                raise
+            raise HwmodelError(f"trace.json does not hold a run's record: {error}; run it again") from error

@@ -1,0 +1,213 @@
+"""The loop: stream, steps, metrics, checkpoints, evaluation, and the result of a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from hwmodel import devices, pricing
+from hwmodel.trace import Trace
+from qtrain.data.transforms import augment
+from qtrain.errors import QtrainError
+from qtrain.experiment import Experiment
+from qtrain.recipes import Batch
+from qtrain.store import Run
+from qtrain.summary import RunRecord
+from qtrain.training import snapshot
+from qtrain.training.rates import learning_rate
+from qtrain.training.setup import Job, build
+from qtrain.training.signals import stop_requests
+from qtrain.training.step import StepRecord, train_step
+
+N_ROWS = 200
+"""Rows of metrics a run writes at most, about: enough for a curve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a display shows: steps done and planned, last accuracy, share kept, threshold, loss, energy so far."""
+
+    step: int
+    n_steps: int
+    accuracy: float | None
+    kept_share: float
+    threshold: float | None
+    loss: float | None
+    energy_j: float
+
+
+class Interrupted(QtrainError):
+    """Stopped from outside after a checkpoint was written."""
+
+
+@dataclass
+class _Totals:
+    """Instances so far, and sums since the last row of metrics."""
+
+    seen: int = 0
+    kept: int = 0
+    uncertain: int = 0
+    recent: list[StepRecord] = field(default_factory=list)
+
+    def add(self, record: StepRecord) -> None:
+        self.seen += record.seen
+        self.kept += record.kept
+        self.uncertain += record.uncertain
+        self.recent.append(record)
+
+
+def run(
+    experiment: Experiment, folder: Run, on_progress: Callable[[Progress], None] | None = None
+) -> dict[str, Any]:
+    """Train what `experiment` describes into `folder`, continuing from its last checkpoint; returns the result.
+
+    Raises QtrainError naming cause and cure; Interrupted (with a checkpoint written) on KeyboardInterrupt.
+    """
+    return _Loop(experiment, folder, on_progress).run()
+
+
+class _Loop:
+    def __init__(self, experiment: Experiment, folder: Run, on_progress: Callable[[Progress], None] | None) -> None:
+        self.experiment, self.folder, self.on_progress = experiment, folder, on_progress
+        self.job: Job = build(experiment)
+        self.totals = _Totals()
+        self.accuracy: float | None = None
+        self.device = devices.load(experiment.run.devices[0])
+        self.started = time.perf_counter()
+        self.resumed_from: int | None = None
+
+    def run(self) -> dict[str, Any]:
+        job, n_steps = self.job, self.job.batches.n_steps
+        first = self._resume()
+        before = job.recipe.evaluate(job.net, job.test_images, job.test_labels) if self.experiment.init else None
+        per_epoch = job.batches.steps_per_epoch
+        every = self.experiment.run.checkpoint_every or per_epoch
+        interval = max(1, n_steps // N_ROWS)
+        with stop_requests() as stop:
+            for step in range(first, n_steps):
+                self.totals.add(train_step(job, self._batch(step), self._rate(step)))
+                done = step + 1
+                if done % per_epoch == 0 and done < n_steps:
+                    self.accuracy, _ = job.recipe.evaluate(job.net, job.test_images, job.test_labels)
+                if done % interval == 0 or done == n_steps:
+                    self._report(done)
+                if (done % every == 0 or stop.requested) and done < n_steps:
+                    self._checkpoint(done)
+                if stop.requested and done < n_steps:
+                    raise Interrupted(
+                        f"interrupted after step {done} of {n_steps}, nothing is lost; continue with: "
+                        f"qtrain simulate --resume {self.folder.path}"
+                    )
+        return self._finish(before)
+
+    def _batch(self, step: int) -> Batch:
+        indices = torch.from_numpy(self.job.batches.indices(step).copy())
+        images = self.job.images[indices]
+        if self.experiment.data.augment:
+            images = torch.from_numpy(augment(images.numpy(), self.job.batches.rng(step)))
+        return Batch(images, self.job.labels[indices], indices, step)
+
+    def _rate(self, step: int) -> float:
+        return learning_rate(self.experiment.optimizer, step, self.job.batches.n_steps)
+
+    # -- state on disk ---------------------------------------------------------------------------------------------
+
+    def _checkpoint(self, step: int) -> None:
+        tensors, state = snapshot.take(self.job)
+        totals = self.totals
+        own = {"seen": totals.seen, "kept": totals.kept, "uncertain": totals.uncertain, "accuracy": self.accuracy}
+        self.folder.save_checkpoint(step, tensors, {"job": state, "loop": own})
+
+    def _resume(self) -> int:
+        found = self.folder.load_checkpoint()
+        if found is None:
+            self.folder.clear()
+            return 0
+        step, tensors, state = found
+        snapshot.put(self.job, tensors, state["job"])
+        own = state["loop"]
+        self.totals.seen, self.totals.kept, self.totals.uncertain = own["seen"], own["kept"], own["uncertain"]
+        self.accuracy = own["accuracy"]
+        self.folder.truncate_metrics(step)
+        self.resumed_from = step
+        return step
+
+    # -- reports ---------------------------------------------------------------------------------------------------
+
+    def trace(self) -> Trace:
+        """Everything performed so far, by both networks."""
+        job = self.job
+        total = job.net.trace(job.schedule, job.batches.n_steps, self.totals.seen)
+        if job.filter_schedule is not None:
+            total = total + job.filter.network.trace(job.filter_schedule)
+        return total
+
+    def _report(self, done: int) -> None:
+        recent = self.totals.recent
+        energy_j = pricing.price(self.trace(), self.device, scope="run").energy_j
+        losses = [r.loss for r in recent if r.loss is not None]
+        row: dict[str, Any] = {
+            "step": done,
+            "loss": sum(losses) / len(losses) if losses else None,
+            "accuracy": self.accuracy,
+            "kept_share": sum(r.kept for r in recent) / max(sum(r.seen for r in recent), 1),
+            "uncertain_share": sum(r.uncertain for r in recent) / max(sum(r.seen for r in recent), 1),
+            "energy_j": energy_j,
+        }
+        names = {name for r in recent for name in r.metrics}
+        for name in sorted(names):
+            values = [r.metrics[name] for r in recent if name in r.metrics]
+            row[name] = sum(values) / len(values)
+        self.folder.append_metrics(row)
+        self.totals.recent = []
+        if self.on_progress is not None:
+            self.on_progress(
+                Progress(
+                    done, self.job.batches.n_steps, self.accuracy, row["kept_share"], row.get("threshold"),
+                    row["loss"], energy_j,
+                )
+            )  # fmt: skip
+
+    def _finish(self, before: tuple[float | None, float] | None) -> dict[str, Any]:
+        job = self.job
+        accuracy, loss = job.recipe.evaluate(job.net, job.test_images, job.test_labels)
+        record = RunRecord(
+            trace=self.trace(),
+            schedule=job.schedule,
+            filter_schedule=job.filter_schedule,
+            batch_sizes=self._batch_sizes(),
+        )
+        self.folder.save_weights(snapshot.weights(job))
+        self.folder.save_trace(record.to_json())
+        result: dict[str, Any] = {
+            "accuracy": accuracy,
+            "loss": loss,
+            "accuracy_before": None if before is None else before[0],
+            "seed": self.experiment.seed,
+            "recipe": job.recipe.name,
+            "model": self.experiment.model,
+            "data": self.experiment.data.name,
+            "run": str(self.folder.path),
+            "resumed_from_step": self.resumed_from,
+            "n_steps": job.batches.n_steps,
+            "wall_time_s": time.perf_counter() - self.started,
+            "instances": {"seen": self.totals.seen, "kept": self.totals.kept, "uncertain": self.totals.uncertain},
+            **record.summary(),
+            "bills": record.bills(self.experiment.run.devices, self.experiment.run.kernels or None),
+        }
+        self.folder.finish(result)
+        return result
+
+    def _batch_sizes(self) -> dict[int, int]:
+        """How many steps streamed how many instances."""
+        sizes: dict[int, int] = {}
+        for step in range(self.job.batches.n_steps):
+            size = len(self.job.batches.indices(step))
+            sizes[size] = sizes.get(size, 0) + 1
+        return sizes
+
+

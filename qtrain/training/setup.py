@@ -1,0 +1,165 @@
+"""From an experiment to the things a run is made of: data, networks, filter, optimizer, stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hwmodel.operations import Widths
+from hwmodel.schedule import Schedule
+from qtrain import data, filters, models, pruners
+from qtrain.data.streams import Batches
+from qtrain.data.transforms import resize
+from qtrain.errors import QtrainError
+from qtrain.experiment import Experiment
+from qtrain.layers import NumberPlan, QuantizedNetwork, quantize
+from qtrain.layers.optimizer import FixedSGD
+from qtrain.recipes import Recipe, Supervised
+from qtrain.store.tensors import read_tensors
+
+DEFAULT_EPOCHS = {"digits": 20}
+"""Passes where neither epochs nor steps are given: the small digits need more than the others' one."""
+_FILTER_SEED = 1
+"""Added to the run's seed for the filter network's weights, so that they differ from the main network's."""
+
+
+@dataclass
+class Job:
+    """Everything a run needs, built from its experiment."""
+
+    experiment: Experiment
+    net: QuantizedNetwork
+    optimizer: FixedSGD
+    filter: Any
+    recipe: Recipe
+    batches: Batches
+    images: Tensor  # [n, C, H, W] float32, standardized
+    labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+    @property
+    def schedule(self) -> Schedule:
+        """How the main network is trained, for pricing."""
+        optimizer = self.experiment.optimizer
+        return self.net.schedule(momentum=optimizer.momentum > 0, weight_decay=optimizer.weight_decay > 0)
+
+    @property
+    def filter_schedule(self) -> Schedule | None:
+        """How the filter network is trained; None where the filter has none."""
+        network: QuantizedNetwork | None = self.filter.network
+        return None if network is None else network.schedule(momentum=self.experiment.filter.momentum > 0)
+
+
+def number_plan(experiment: Experiment) -> NumberPlan:
+    """The experiment's number formats."""
+    numbers = experiment.numbers
+    if numbers.plan == "float32":
+        return NumberPlan.float32()
+    if numbers.plan != "fixed":
+        raise QtrainError(f"numbers.plan (--numbers) = {numbers.plan!r}: only fixed and float32 train so far")
+    rounding = "nearest-even" if numbers.rounding == "nearest" else numbers.rounding
+    widths = Widths(
+        numbers.weight_bits, numbers.activation_bits, numbers.error_bits, numbers.gradient_bits, numbers.master_bits,
+        numbers.momentum_bits, max(numbers.norm_bits, numbers.activation_bits), numbers.accumulator_bits,
+        stochastic=rounding == "stochastic",
+    )  # fmt: skip
+    rules: dict[str, dict[str, int]] = {}
+    for rule in experiment.layers:
+        values = {key: value for key, value in dict(rule.values).items() if key != "prune_keep"}
+        if values:
+            rules[rule.glob] = values
+    return NumberPlan("fixed", widths, rounding, numbers.scale, rules, experiment.seed)
+
+
+def build(experiment: Experiment) -> Job:
+    """Load the data, build and quantize the networks. Raises QtrainError for anything that does not fit."""
+    if experiment.run.threads:
+        torch.set_num_threads(experiment.run.threads)
+    dataset = data.load(experiment.data.name, experiment.data.dir or None, experiment.data.val_split, experiment.seed)
+    shape = tuple(experiment.input_shape) or None
+    info = models.info(experiment.model, shape, experiment.n_classes or None)
+    if info.task == "classify" and experiment.n_classes == 0 and info.n_classes != dataset.n_classes:
+        info = models.info(experiment.model, shape, dataset.n_classes)
+    plan = number_plan(experiment)
+    model = models.build(experiment.model, info.input_shape, info.n_classes, experiment.seed)
+    if experiment.init:
+        load_weights(model, experiment.init)
+    net = quantize(model, info.input_shape, plan, _pruner(experiment), experiment.model)
+    _check_outputs(net, info.task, info.n_classes, dataset.n_classes, experiment)
+    net.memory_format = torch.channels_last
+    net.choose_trained(experiment.train.layers, experiment.train.bias_only)
+    settings = experiment.optimizer
+    optimizer = FixedSGD(net, settings.lr, settings.momentum, settings.weight_decay)
+    train = standardized(dataset.train_images, info.input_shape, dataset)
+    test = standardized(dataset.test_images, info.input_shape, dataset)
+    epochs = experiment.train.epochs or DEFAULT_EPOCHS.get(experiment.data.name, 1)
+    steps = {"n_epochs": epochs}
+    if experiment.train.steps:
+        whole = Batches(len(train), experiment.train.batch_size, n_epochs=epochs, seed=experiment.seed).n_steps
+        least = min(experiment.train.steps, whole) if experiment.train.epochs else experiment.train.steps
+        steps = {"n_steps": least}
+    return Job(
+        experiment, net, optimizer,
+        _filter(experiment, info.input_shape, plan),
+        Supervised(info.task == "reconstruct"),
+        Batches(len(train), experiment.train.batch_size, seed=experiment.seed, **steps),
+        train, torch.from_numpy(np.array(dataset.train_labels)), test, torch.from_numpy(np.array(dataset.test_labels)),
+    )  # fmt: skip
+
+
+def _filter(experiment: Experiment, input_shape: tuple[int, int, int], plan: NumberPlan) -> Any:
+    """The filter, with its own network and optimizer where its kind has one."""
+    settings = experiment.filter
+    if not filters.needs_network(settings):
+        return filters.build(settings, experiment.seed)
+    name = settings.network or models.default_filter(experiment.model)
+    model = models.build(name, input_shape, 2, experiment.seed + _FILTER_SEED)
+    network = quantize(model, input_shape, plan, name=name)
+    network.memory_format = torch.channels_last
+    optimizer = FixedSGD(network, settings.lr, settings.momentum, payer="filter")
+    return filters.build(settings, experiment.seed, network, optimizer)
+
+
+def _pruner(experiment: Experiment) -> Any:
+    return pruners.NoPruning()
+
+
+def standardized(images: Any, shape: tuple[int, int, int], dataset: Any) -> Tensor:
+    """uint8 images as the network reads them: resized (qtrain.data.transforms.resize), over 255, minus the training
+    set's mean, over its standard deviation, by channel. On a device this is a table of 256 entries a channel."""
+    same = images.shape[1:] == shape
+    pixels = torch.from_numpy(np.array(images) if same else resize(images, shape)).float() / 255
+    mean, std = torch.tensor(dataset.mean), torch.tensor(dataset.std)
+    if len(mean) != shape[0]:  # the resizing changed the number of channels
+        mean, std = mean.mean(), std.mean()
+    return ((pixels - mean.view(-1, 1, 1)) / std.clamp(min=1e-3).view(-1, 1, 1)).contiguous()
+
+
+def load_weights(model: torch.nn.Module, path: str) -> None:
+    """Put the tensors of a safetensors file into `model`; raises QtrainError unless names and shapes agree."""
+    tensors = read_tensors(Path(path))
+    own = model.state_dict()
+    for name, value in own.items():
+        if name not in tensors:
+            raise QtrainError(f"{path}: tensor {name!r} is missing; give weights of the same model")
+        if tuple(tensors[name].shape) != tuple(value.shape):
+            raise QtrainError(
+                f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}, the model's is {tuple(value.shape)}"
+            )
+    model.load_state_dict({name: torch.from_numpy(np.array(tensors[name])) for name in own})
+
+
+def _check_outputs(net: QuantizedNetwork, task: str, n_classes: int, in_data: int, experiment: Experiment) -> None:
+    """The model must have an output for every class of the data."""
+    outputs = net.network.layers[-1].out_channels
+    if task == "classify" and outputs < in_data:
+        raise QtrainError(
+            f"model {experiment.model} has {outputs} outputs, data {experiment.data.name} {in_data} classes; "
+            f"give --classes {in_data}"
+        )
