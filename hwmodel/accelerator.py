@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import cache
 
+from hwmodel import roofline
 from hwmodel.arithmetic import Datapath
 from hwmodel.cost import KernelCost
 from hwmodel.dataflow import Array, Mapped, backing_bytes, output_stationary, weight_stationary
@@ -40,6 +41,8 @@ def kernel_costs(op: Op, density: float, device: Device) -> list[KernelCost]:
     the buffer traffic that the dataflow counts. Raises HwmodelError for a dataflow or zero use the model
     does not know.
     """
+    if device.kind == "roofline":
+        return roofline.kernel_costs(op, density, device)
     zeros = device.texts.get("zeros", "none")
     if zeros not in ZEROS:
         raise HwmodelError(f"device {device.name!r}: " + unknown("zero use", zeros, ZEROS))

@@ -69,11 +69,7 @@ class Step:
         """All tensors of the step but the working buffers; `prefix` is put before names and roles."""
         for layer in self.schedule.network.layers:
             for tenant in (*self.parameters(layer), *self.values(layer), *self.errors(layer)):
-                yield (
-                    replace(tenant, name=prefix + tenant.name, role=prefix + tenant.role)
-                    if prefix
-                    else tenant
-                )
+                yield (replace(tenant, name=prefix + tenant.name, role=prefix + tenant.role) if prefix else tenant)
 
     def parameters(self, layer: Layer) -> Iterator[Tenant]:
         """Master copy, momentum, weight codes, gradient and running statistics of a trained layer."""
@@ -87,9 +83,7 @@ class Step:
         if self.schedule.momentum:
             yield Tenant(layer.name, "momentum", pack(n_trained, w.momentum_bits), start, end)
         if layer.kind == "batchnorm":  # running and batch mean and variance
-            yield Tenant(
-                layer.name, "statistics", pack(4 * layer.out_channels, w.accumulator_bits), start, end
-            )
+            yield Tenant(layer.name, "statistics", pack(4 * layer.out_channels, w.accumulator_bits), start, end)
         forward = self.passes.at("forward", layer.name)
         if forward is not None and not w.floating:  # float32 computes on the master itself
             error = self.passes.at("error", layer.name)

@@ -37,14 +37,19 @@ OPERATIONS = {
 """Elementary operations per unit of each kernel, counted from its formula."""
 
 
+def operations(work: Work) -> float:
+    """Elementary operations of one kernel. Raises HwmodelError for a kernel without a count."""
+    if work.kernel not in OPERATIONS:
+        raise HwmodelError(unknown("kernel", work.kernel, OPERATIONS))
+    return work.units * OPERATIONS[work.kernel]
+
+
 def vector_cost(op: Op, work: Work, device: Device) -> KernelCost:
     """Cost of one kernel: operations at the unit's rate, its traffic through the buffer.
 
     Raises HwmodelError for a kernel without a count.
     """
-    if work.kernel not in OPERATIONS:
-        raise HwmodelError(unknown("kernel", work.kernel, OPERATIONS))
-    n_operations = work.units * OPERATIONS[work.kernel]
+    n_operations = operations(work)
     cycles = max(
         n_operations / device.value("vector.ops_per_cycle"), work.sram_bytes / device.value("bandwidth.buffer")
     )

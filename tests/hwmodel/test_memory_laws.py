@@ -53,9 +53,7 @@ def networks(draw: st.DrawFn) -> Network:
             groups = channels if block == "depthwise" else 1
             out = channels if block == "depthwise" else draw(st.integers(1, 6))
             act = draw(st.sampled_from(["none", "relu"]))
-            last = add(
-                f"conv{i}", "conv", (last,), out, side, groups=groups, bias=True, activation=act, **square
-            )
+            last = add(f"conv{i}", "conv", (last,), out, side, groups=groups, bias=True, activation=act, **square)
     channels, side = channels * side * side, 1
     last = add("fc", "linear", (last,), 4, 1, bias=True)
     layers.append(Layer("loss", "loss", (last,), 4, 1, 1, 1, 1, 1))
