@@ -18,9 +18,19 @@ from hwmodel.operations import Layer, Op, Widths
 from hwmodel.trace import Trace
 
 
-def kept_channels(n_channels: int, keep: float) -> int:
-    """Channels an error map keeps at keep ratio alpha: n' = max(1, round(alpha n)) (Wu et al. 2020, III-C)."""
-    return max(1, round(keep * n_channels))
+def selection_groups(layer: Layer) -> int:
+    """Groups of output channels among which pruning chooses. A grouped layer's groups must stay equal; a depthwise
+    layer's channels share nothing, so that it is one group."""
+    return 1 if layer.groups == layer.in_channels else layer.groups
+
+
+def kept_channels(layer: Layer, keep: float) -> int:
+    """Output channels an error map keeps at keep ratio alpha: all of a layer that is no convolution, else
+    n' = max(1, round(alpha n)) (Wu et al. 2020, III-C) in every group of n to choose among."""
+    if layer.kind != "conv":
+        return layer.out_channels
+    n_groups = selection_groups(layer)
+    return n_groups * max(1, round(keep * (layer.out_channels // n_groups)))
 
 
 @dataclass(frozen=True)
@@ -46,9 +56,7 @@ class Schedule:
     @cached_property
     def trained(self) -> frozenset[str]:
         """Names of the layers that have parameters and are not frozen."""
-        return frozenset(
-            la.name for la in self.network.layers if la.n_parameters and la.name not in self.frozen
-        )
+        return frozenset(la.name for la in self.network.layers if la.n_parameters and la.name not in self.frozen)
 
     def trains(self, name: str) -> str:
         """Which parameters of the layer `name` learn: all, bias or none."""
@@ -102,10 +110,7 @@ class Schedule:
 
     def kept(self, layer: Layer) -> int:
         """Output channels of the layer's error map that pruning keeps."""
-        keep = self.layer_keep.get(layer.name, self.prune_keep)
-        if layer.kind != "conv" or keep >= 1:
-            return layer.out_channels
-        return kept_channels(layer.out_channels, keep)
+        return kept_channels(layer, self.layer_keep.get(layer.name, self.prune_keep))
 
     def step(self, batch: int, payer: str = "main") -> Trace:
         """Trace of one training step over `batch` instances."""
@@ -147,9 +152,7 @@ class Schedule:
             raise HwmodelError(f"not a schedule: {error}; write it anew with qtrain") from error
 
 
-def filtered_step(
-    main: Schedule, batch: int, n_kept: int, n_uncertain: int, filter_net: Schedule | None
-) -> Trace:
+def filtered_step(main: Schedule, batch: int, n_kept: int, n_uncertain: int, filter_net: Schedule | None) -> Trace:
     """Trace of one step with an instance filter (Wu et al. 2020): the filter's forward on all `batch` instances, the
     main forward on the kept and the uncertain, the main backward on the kept, the filter's backward on both."""
     trace = Trace(n_steps=1, n_instances=batch)

@@ -2,6 +2,6 @@
 
 from qtrain.filters.base import Choice, Filter
 from qtrain.filters.keep_all import KeepAll
-from qtrain.filters.registry import build, names, needs_network
+from qtrain.filters.registry import build, names
 
-__all__ = ["Choice", "Filter", "KeepAll", "build", "names", "needs_network"]
+__all__ = ["Choice", "Filter", "KeepAll", "build", "names"]

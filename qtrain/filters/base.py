@@ -33,7 +33,9 @@ class Filter(Protocol):
     """
 
     network: QuantizedNetwork | None
-    """The filter's own network, recorded under payer "filter"; its optimizer is the filter's business."""
+    """The filter's own network, recorded under payer "filter"; the filter steps it with its `optimizer`. A checkpoint
+    saves both as it saves the main network's; `state` and `tensors` are what the filter holds besides."""
+    optimizer: Any
 
     def choose(self, images: Tensor, labels: Tensor | None, step: int) -> Choice:
         """images: [m, C, H, W], labels: int64 [m] or None; step counts mini-batches from 0."""
@@ -48,7 +50,7 @@ class Filter(Protocol):
         ...
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold besides tensors, JSON-able."""
+        """Plain data a checkpoint must hold, JSON-able."""
         ...
 
     def load_state(self, state: dict[str, Any]) -> None: ...
@@ -64,6 +66,7 @@ class StatelessFilter:
     """A filter that owns no network and remembers nothing between steps: what remains is to choose."""
 
     network: QuantizedNetwork | None = None
+    optimizer: Any = None
 
     def choose(self, images: Tensor, labels: Tensor | None, step: int) -> Choice:
         return everything(images)

@@ -27,9 +27,6 @@ class Optimizer(Protocol):
     """What steps the filter network and records its update."""
 
     def step(self, clock: Clock, scale: float = 1.0) -> None: ...
-    def state(self) -> dict[str, Any]: ...
-    def tensors(self) -> dict[str, Tensor]: ...
-    def load(self, state: dict[str, Any], tensors: dict[str, Tensor]) -> None: ...
 
 
 class InstanceFilter:
@@ -104,30 +101,17 @@ class InstanceFilter:
         return float(losses.mean())
 
     def state(self) -> dict[str, Any]:
-        return {
-            "threshold": self.threshold.state(),
-            "dead": self.dead.state(),
-            "numbers": self.network.numbers_state(),
-            "optimizer": self.optimizer.state(),
-        }
+        return {"threshold": self.threshold.state(), "dead": self.dead.state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.threshold.load_state(state["threshold"])
         self.dead.load_state(state["dead"])
-        self.network.load_numbers_state(state["numbers"])
-        self.optimizer.load(state["optimizer"], self.optimizer.tensors())
 
     def tensors(self) -> dict[str, Tensor]:
-        model = {f"model.{name}": t for name, t in self.network.model.state_dict().items()}
-        return model | {f"optimizer.{name}": t for name, t in self.optimizer.tensors().items()}
+        return {}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = tensor
-        self.network.model.load_state_dict(parts["model"])
-        self.optimizer.load(self.optimizer.state(), parts["optimizer"])
+        pass
 
 
 FILTER = InstanceFilter

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from hwmodel.errors import unknown
+from qtrain.discovery import construct, discover, parameters
 from qtrain.errors import QtrainError
 from qtrain.filters.base import Filter
 from qtrain.filters.keep_all import KeepAll
@@ -19,54 +16,33 @@ SHARES = ("rate", "keep")
 """Settings that mean "keep all" at 1."""
 
 
-@cache
-def catalog() -> dict[str, Callable[..., Filter]]:
-    """Every filter's class by its kind, in alphabetical order."""
-    package = importlib.import_module("qtrain.filters")
-    found: dict[str, Callable[..., Filter]] = {}
-    for entry in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"qtrain.filters.{entry.name}")
-        if hasattr(module, "FILTER"):
-            found[module.FILTER.kind] = module.FILTER
-    return dict(sorted(found.items()))
-
-
 def names() -> tuple[str, ...]:
     """Kinds of the filters."""
-    return tuple(catalog())
-
-
-def needs_network(settings: Any) -> bool:
-    """Whether `build` wants a filter network and its optimizer for these settings."""
-    return "network" in _parameters(_class(settings))
+    return tuple(discover("qtrain.filters", "FILTER"))
 
 
 def build(
-    settings: Any,
-    seed: int = 0,
-    network: Any = None,
-    optimizer: Any = None,
+    experiment: Any,
+    network: Callable[[], tuple[Any, Any]] | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> Filter:
-    """The filter of `settings`, a dataclass with the fields `kind` and whatever the kind's constructor names.
+    """The filter of `experiment` (its `seed`, and its section `filter`).
 
-    A constructor's parameters are settings of the same name, besides `seed`, `network` (a QuantizedNetwork with two
-    outputs), its `optimizer`, and `warn`, called with one line when the filter finds itself useless. Raises
-    QtrainError for an unknown kind.
+    A filter's constructor is called with the settings it names, besides `seed`, `network` and `optimizer` (made by
+    calling `network`, for the filters that name them) and `warn`, which is told in one line when the filter finds
+    itself useless. Raises QtrainError for an unknown kind.
     """
-    made = _class(settings)
+    settings = experiment.filter
+    kinds = discover("qtrain.filters", "FILTER")
+    if settings.kind not in kinds:
+        raise QtrainError(unknown("filter", settings.kind, kinds))
+    made = kinds[settings.kind]
+    if any(name in SHARES and getattr(settings, name) >= 1 for name in parameters(made)):
+        made = KeepAll
     given = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    given |= {"seed": seed, "network": network, "optimizer": optimizer, "warn": warn}
-    return made(**{name: given[name] for name in _parameters(made) if name in given})
-
-
-def _class(settings: Any) -> Callable[..., Filter]:
-    if settings.kind not in catalog():
-        raise QtrainError(unknown("filter", settings.kind, catalog()))
-    made = catalog()[settings.kind]
-    full = any(name in SHARES and getattr(settings, name) >= 1 for name in _parameters(made))
-    return KeepAll if full else made
-
-
-def _parameters(made: Callable[..., Filter]) -> list[str]:
-    return list(inspect.signature(made).parameters)
+    given |= {"seed": experiment.seed, "warn": warn}
+    if "network" in parameters(made):
+        if network is None:
+            raise QtrainError(f"filter {settings.kind} trains a network of its own; give a factory for it")
+        given["network"], given["optimizer"] = network()
+    return construct(made, given)

@@ -90,7 +90,9 @@ class MacUnit:
         """error: gradient of the loss with respect to the output, [n, K, H', W'] or [n, K]."""
         source, out, shape, weight = tape.take(self.name)
         delta = error.values if out is None else error.values * activation_mask(out, self.layer.activation)
-        delta, channels, density = self.pruner.prune(delta, weight.values, self.layer, tape)
+        delta, channels, density = self.pruner.prune(
+            FixedTensor(delta, error.exponent), weight.values, self.layer, tape
+        )
         tape.note(self.name, self.layer.out_channels if channels is None else len(channels), density)
         if self.stride:
             d_input, d_weight, d_bias = self._conv_backward(delta, source, weight.values, channels, needed)

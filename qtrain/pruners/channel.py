@@ -1,0 +1,101 @@
+"""Error-map pruning by channels: the least important output channels are left out of a layer's backward pass.
+
+Wu, Wang, Shi, Hu 2020, arXiv 2007.03213, section III-C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from hwmodel.operations import Layer
+from hwmodel.schedule import kept_channels, selection_groups
+from qtrain.formats.fixed import FixedTensor
+from qtrain.pruners.base import Pruned
+
+if TYPE_CHECKING:
+    from qtrain.layers.tape import Tape
+
+
+class ChannelPruning:
+    """Keeps the n' most important channels of a conv layer's error map, the same for the whole mini-batch, anew each
+    mini-batch; the others are skipped in the input error (8) and in the weight and bias gradients (12).
+
+    Importance (11): s_j = gamma_weight ||W_j||_1 + gamma_error sum_i ||delta_j^i||_1, each norm divided by its mean
+    over the channels (not stated by the paper; without it a mean loss makes the error's term vanish beside the
+    weights'). n' = max(1, round(keep n)); of equal channels the first. A grouped layer keeps equally many in every
+    group, a depthwise one is a single group. `layers` maps globs of layer names to their own keep ratios, the last
+    match wins.
+    """
+
+    kind: ClassVar[str] = "channel"
+
+    def __init__(
+        self,
+        keep: float = 0.6,
+        gamma_weight: float = 0.0,
+        gamma_error: float = 1.0,
+        layers: Mapping[str, float] | None = None,
+    ) -> None:
+        self.keep, self.gamma_weight, self.gamma_error = keep, gamma_weight, gamma_error
+        self.layers = dict(layers or {})
+        self.ever_kept: dict[str, Tensor] = {}
+
+    def prune(self, error: FixedTensor, weight: Tensor, layer: Layer, tape: Tape) -> Pruned:
+        return Pruned(error.values, self.choose(error.values, weight, layer))
+
+    def choose(self, error: Tensor, weight: Tensor, layer: Layer) -> Tensor | None:
+        """Channels that take part, ascending; None where all do."""
+        n_kept = kept_channels(layer, self.keeps(layer))
+        if n_kept == layer.out_channels:
+            return None
+        n_groups = selection_groups(layer)
+        scores = self.importance(error, weight).view(n_groups, -1)
+        best = scores.argsort(dim=1, descending=True, stable=True)[:, : n_kept // n_groups].sort(1).values
+        first = torch.arange(n_groups, device=error.device).view(-1, 1) * scores.shape[1]
+        channels = (best + first).flatten()
+        seen = self.ever_kept.setdefault(
+            layer.name, torch.zeros(layer.out_channels, dtype=torch.bool, device=error.device)
+        )
+        seen[channels] = True
+        return channels
+
+    def importance(self, error: Tensor, weight: Tensor) -> Tensor:
+        """s_j of every channel, float64 [K]. A row's sum over pixels is exact in fixed point, so that ties are ties."""
+        total = torch.zeros(weight.shape[0], dtype=torch.float64, device=weight.device)
+        if self.gamma_weight:
+            total += self.gamma_weight * _share(weight.abs().flatten(1).sum(1).double())
+        if self.gamma_error:
+            per_instance = error.abs().flatten(2).sum(2)
+            total += self.gamma_error * _share(per_instance.double().sum(0))
+        return total
+
+    def keeps(self, layer: Layer) -> float:
+        """Keep ratio of `layer`; only conv layers are pruned."""
+        if layer.kind != "conv":
+            return 1.0
+        own = [keep for glob, keep in self.layers.items() if fnmatchcase(layer.name, glob)]
+        return own[-1] if own else self.keep
+
+    def never_kept(self) -> dict[str, float]:
+        """Share of each pruned layer's channels that no mini-batch has kept so far."""
+        return {name: 1 - float(seen.double().mean()) for name, seen in self.ever_kept.items()}
+
+    def state(self) -> dict[str, Any]:
+        return {"ever_kept": {name: seen.int().tolist() for name, seen in self.ever_kept.items()}}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.ever_kept = {name: torch.tensor(seen).bool() for name, seen in state["ever_kept"].items()}
+
+
+def _share(norms: Tensor) -> Tensor:
+    """Norms [K] over their mean; all zero where they are."""
+    mean = norms.mean()
+    return norms / mean if mean > 0 else norms
+
+
+PRUNER = ChannelPruning
