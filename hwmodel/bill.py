@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hwmodel.confidence import error_class, notes
 from hwmodel.devices import Device
 
 if TYPE_CHECKING:
     from hwmodel.memory import MemoryBill
 
 SCOPES = ("run", "step", "inference")
+N_TENANTS = 5
+"""Largest tensors at the moment of peak RAM that a bill names."""
 CR2032_J = 225e-3 * 3600 * 3.0
 """Energy of a CR2032 coin cell: 225 mAh at a nominal 3 V (Energizer CR2032 datasheet, typical capacity to 2.0 V)."""
 
@@ -53,6 +56,7 @@ class Bill:
     by_layer: dict[tuple[str, str, str], Sums]
     by_kernel: dict[str, Sums]
     memory: MemoryBill | None
+    cure: str | None
     saved_energy_vs_fp32: float | None
     saved_energy_vs_same_bits: float | None
 
@@ -76,7 +80,7 @@ class Bill:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, units in the names."""
-        memory, device = self.memory, self.device
+        device = self.device
         return {
             "device": device.name,
             "kernels": device.texts.get("kernels"),
@@ -87,16 +91,12 @@ class Bill:
             "cycles": self.cycles,
             "time_s": self.time_s,
             "clock_hz": device.value("clock_hz"),
-            "peak_ram_bytes": None if memory is None else memory.peak_ram_bytes,
-            "flash_bytes": None if memory is None else memory.flash_bytes,
-            "fits": self.fits,
-            "ram_left_bytes": None if memory is None else (memory.ram_limit_bytes or 0) - memory.peak_ram_bytes,
-            "tenants": None if memory is None else [t.to_json() for t in memory.tenants],
-            "cure": None if memory is None else memory.cure,
+            **self._memory_json(),
             "basis": device.basis,
-            "error_class": device.texts.get("error_class"),
+            "error_class": error_class(device),
             "energy_basis": device.texts.get("power_basis"),
             "assumed": list(device.assumed),
+            "notes": notes(device, self.scope),
             "saved_energy_vs_fp32": self.saved_energy_vs_fp32,
             "saved_energy_vs_same_bits": self.saved_energy_vs_same_bits,
             "cr2032_lasts": CR2032_J / self.energy_j if self.energy_j else None,
@@ -111,4 +111,21 @@ class Bill:
                 for (layer, kind, phase), sums in self.by_layer.items()
             ],
             "by_kernel": {kernel: sums.to_json() for kernel, sums in sorted(self.by_kernel.items())},
+        }
+
+    def _memory_json(self) -> dict[str, Any]:
+        """Memory fields; without a schedule they are null."""
+        memory = self.memory
+        if memory is None:
+            return {"peak_ram_bytes": None, "flash_bytes": None, "fits": None}
+        limit = memory.ram_limit_bytes
+        return {
+            "peak_ram_bytes": memory.peak_ram_bytes,
+            "flash_bytes": memory.flash_bytes,
+            "fits": memory.fits,
+            "ram_limit_bytes": limit,
+            "ram_left_bytes": None if limit is None else limit - memory.peak_ram_bytes,
+            "peak_moment": memory.peak_moment,
+            "tenants": [{"name": t.name, "role": t.role, "n_bytes": t.n_bytes} for t in memory.tenants[:N_TENANTS]],
+            "cure": self.cure,
         }

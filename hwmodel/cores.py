@@ -82,7 +82,9 @@ def core(name: str) -> Core:
     scale = row.get("scale", 1.0)
     integer = {k: v * scale for k, v in base.integer.items()} if base else {}
     floats = {k: v * row.get("float_scale", scale) for k, v in base.floating.items()} if base else {}
-    inherited = {field: getattr(base, field) for field in ("reference", "unpack", "float_bound", "width")} if base else {}
+    inherited = (
+        {field: getattr(base, field) for field in ("reference", "unpack", "float_bound", "width")} if base else {}
+    )
     return Core(
         name,
         row["basis"],
@@ -122,6 +124,12 @@ def fitted(what: str, name: str) -> Mapping[str, float]:
 def library_names() -> list[str]:
     """Names of the integer kernel libraries."""
     return sorted(set(_table("libraries")) - {"float"})
+
+
+def fitted_errors() -> dict[str, float]:
+    """Mean leave-one-out errors of latency: "task", "board" and "family"."""
+    errors: dict[str, float] = _table("fitted")["error"]
+    return errors
 
 
 @cache

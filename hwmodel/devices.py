@@ -72,9 +72,7 @@ class Device:
 def names() -> list[str]:
     """Names of the shipped device profiles."""
     folder = resources.files("hwmodel") / "devices"
-    return sorted(
-        entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")
-    )
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
 @cache

@@ -22,7 +22,15 @@ from hwmodel.kernels import works
 from hwmodel.operations import Widths
 from hwmodel.schedule import inference
 
-SPREAD = {"library": 0.7, "kind": 0.15, "library kind": 0.1, "core": 0.15, "core kind": 0.05, "board": 0.1, "stall": 0.5}
+SPREAD = {
+    "library": 0.7,
+    "kind": 0.15,
+    "library kind": 0.1,
+    "core": 0.15,
+    "core kind": 0.05,
+    "board": 0.1,
+    "stall": 0.5,
+}
 """Standard deviation of the logarithm of each kind of factor: a library may halve or double all its cycles, and treat one
 kind of kernel 10 % better than another; a core's prior ratio is known to 15 %, a board's clocking to 10 %."""
 SPREAD_OF_KINDS = {"cortex-m85": 0.3}
@@ -93,9 +101,18 @@ def rows() -> tuple[Row, ...]:
                 continue
             floating = system.get("floating", False)
             found.append(
-                Row(system["board"], system["core"], "float" if floating else system["kernels"], floating,
-                    system["round"], task, system["clock_mhz"] * 1e6, latency * 1e-3,
-                    None if math.isnan(energy) else energy * 1e-3, system.get("supply_v"))  # fmt: skip
+                Row(
+                    system["board"],
+                    system["core"],
+                    "float" if floating else system["kernels"],
+                    floating,
+                    system["round"],
+                    task,
+                    system["clock_mhz"] * 1e6,
+                    latency * 1e-3,
+                    None if math.isnan(energy) else energy * 1e-3,
+                    system.get("supply_v"),
+                )  # fmt: skip
             )
     return tuple(found)
 

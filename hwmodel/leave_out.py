@@ -89,6 +89,43 @@ def energy_across_supplies() -> Errors:
     return errors
 
 
+def energy_gap9() -> Errors:
+    """Energy given measured latency on GAP9: counted accesses plus static power, refitted without the task.
+
+    At each operating point energy = a x (the profile's energy of accesses and products) + b x latency, least squares of
+    the relative errors over the other tasks.
+    """
+    from hwmodel import devices
+    from hwmodel.operations import Widths
+    from hwmodel.pricing import price
+    from hwmodel.schedule import inference
+
+    gap9, errors = devices.load("gap9"), {}
+    counted: dict[str, float] = {}
+    for task, name in tables()["networks"].items():
+        bill = price(inference(network.load(name), Widths.uniform(8)), gap9, scope="inference")
+        counted[task] = bill.energy_j - gap9.value("energy.static_w") * bill.time_s
+    measured = [row for row in rows() if row.board == "gap9"]
+    for row in measured:
+        others = [other for other in measured if other.clock_hz == row.clock_hz and other.task != row.task]
+        per_access, static_w = _two_terms([(counted[o.task], o.latency_s, o.energy_j or 0.0) for o in others])
+        errors[row] = (per_access * counted[row.task] + static_w * row.latency_s) / (row.energy_j or 1.0) - 1
+    return errors
+
+
+def _two_terms(points: list[tuple[float, float, float]]) -> tuple[float, float]:
+    """a, b >= 0 that minimize the sum of ((a x + b t) / y - 1)^2 over points (x, t, y)."""
+    xx = sum((x / y) ** 2 for x, _, y in points)
+    tt = sum((t / y) ** 2 for _, t, y in points)
+    xt = sum(x * t / y**2 for x, t, y in points)
+    x1, t1 = sum(x / y for x, _, y in points), sum(t / y for _, t, y in points)
+    determinant = xx * tt - xt * xt
+    a, b = (x1 * tt - t1 * xt) / determinant, (t1 * xx - x1 * xt) / determinant
+    if a < 0:
+        return 0.0, t1 / tt
+    return (x1 / xx, 0.0) if b < 0 else (a, b)
+
+
 def mean_error(errors: Iterable[float]) -> float:
     """Mean of the absolute errors."""
     return fmean(abs(error) for error in errors)

@@ -30,8 +30,17 @@ def kernel_costs(op: Op, density: float, device: Device) -> list[KernelCost]:
         cycles = core_cycles(work, floating, core, library, factor) + flash_cycles(work, device)
         if cycles or work.macs:
             costs.append(
-                KernelCost(op.layer.name, op.layer.kind, work.kernel, work.phase, work.macs, cycles,
-                           cycles * energy_per_cycle, work.sram_bytes, work.weight_bytes)  # fmt: skip
+                KernelCost(
+                    op.layer.name,
+                    op.layer.kind,
+                    work.kernel,
+                    work.phase,
+                    work.macs,
+                    cycles,
+                    cycles * energy_per_cycle,
+                    work.sram_bytes,
+                    work.weight_bytes,
+                )  # fmt: skip
             )
     return costs
 
@@ -86,7 +95,9 @@ def configured(device: Device, kernels: str | None, clock_mhz: float | None) -> 
     if kernels is not None:
         only = cores.library(kernels).cores
         if only and device.texts["core"] not in only:
-            raise HwmodelError(f"kernels {kernels!r} run on {', '.join(only)} only; {device.name!r} is a {device.texts['core']}")
+            raise HwmodelError(
+                f"kernels {kernels!r} run on {', '.join(only)} only; {device.name!r} is a {device.texts['core']}"
+            )
         device = device.with_texts(kernels=kernels)
     if clock_mhz is None:
         return device

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hwmodel.bill import SCOPES, Bill, Sums
 from hwmodel.cost import KernelCost
@@ -14,6 +14,9 @@ from hwmodel.errors import HwmodelError, unknown
 from hwmodel.operations import REPORT_PHASES, Op
 from hwmodel.schedule import Schedule
 from hwmodel.trace import Trace
+
+if TYPE_CHECKING:
+    from hwmodel.memory import MemoryBill
 
 __all__ = ["Bill", "KernelCost", "configured", "kernel_costs", "price"]
 
@@ -44,17 +47,9 @@ def price(
     totals, by_phase, by_layer, by_kernel = _sums(trace, device)
     energy_j = totals.energy_j
     saved = {name: _saved(energy_j, baseline, device) for name, baseline in (baselines or {}).items()}
-    memory = None
+    memory, cure = None, None
     if schedule is not None:
-        from hwmodel.memory import peak
-
-        memory = peak(
-            schedule,
-            batch or _largest_batch(trace),
-            filter_schedule=filter_schedule,
-            inference=scope == "inference",
-            device=device,
-        )
+        memory, cure = _memory(trace, device, schedule, filter_schedule, batch, scope == "inference")
     return Bill(
         device=device,
         scope=scope,
@@ -65,6 +60,7 @@ def price(
         by_layer=by_layer,
         by_kernel=by_kernel,
         memory=memory,
+        cure=cure,
         saved_energy_vs_fp32=saved.get("fp32"),
         saved_energy_vs_same_bits=saved.get("same_bits"),
     )
@@ -149,17 +145,38 @@ def _saved(energy_j: float, baseline: Trace, device: Device) -> float | None:
     return 1 - energy_j / total if total else None
 
 
-def _largest_batch(trace: Trace) -> int:
-    """The largest batch that a pass of the main network ran on (at least 1)."""
-    return max((op.batch for op, _ in trace if op.payer != "filter"), default=1) or 1
+def _memory(
+    trace: Trace,
+    device: Device,
+    schedule: Schedule,
+    filter_schedule: Schedule | None,
+    batch: int | None,
+    inference: bool,
+) -> tuple[MemoryBill, str | None]:
+    """Peak memory of the largest step in the trace, and the cheapest change that makes it fit if it does not."""
+    from hwmodel.memory import peak
+
+    n = batch or _largest_batch(trace, "forward", "main") or 1
+    if inference:
+        return peak(schedule, n, inference=True, device=device), None
+    n_uncertain = _largest_batch(trace, "forward", "uncertain")
+    n_streamed = max(n + n_uncertain, _largest_batch(trace, "forward", "filter"))
+    memory = peak(schedule, n, filter_schedule, n_streamed, device=device, n_uncertain=n_uncertain)
+    limit = memory.ram_limit_bytes
+    if limit is None or memory.peak_ram_bytes <= limit:
+        return memory, None
+    from hwmodel.memory_cure import cure
+
+    found = cure(schedule, n, limit, filter_schedule, n_streamed, device=device, n_uncertain=n_uncertain)
+    return memory, str(found)
+
+
+def _largest_batch(trace: Trace, phase: str, payer: str) -> int:
+    """The largest batch of a kind of pass; 0 if there was none."""
+    return max((op.batch for op, _ in trace if (op.phase, op.payer) == (phase, payer)), default=0)
 
 
 def cache_clear() -> None:
     """Forget all prices (for timing)."""
     for function in (_anonymous, _costs, _by_phase):
         function.cache_clear()
-
-
-def to_json(bills: list[Bill]) -> list[dict[str, Any]]:
-    """Bills as plain data."""
-    return [bill.to_json() for bill in bills]
