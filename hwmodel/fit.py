@@ -31,8 +31,8 @@ SPREAD = {
     "board": 0.1,
     "stall": 0.5,
 }
-"""Standard deviation of the logarithm of each kind of factor: a library may halve or double all its cycles, and treat one
-kind of kernel 10 % better than another; a core's prior ratio is known to 15 %, a board's clocking to 10 %."""
+"""Standard deviation of the logarithm of each kind of factor: a library may halve or double all its cycles, and treat
+one kind of kernel 10 % better than another; a core's prior ratio is known to 15 %, a board's clocking to 10 %."""
 SPREAD_OF_KINDS = {"cortex-m85": 0.3}
 """Cores whose instruction table is a hand count without a measured kernel: single kinds may be 30 % off."""
 SPREAD_OF_LIBRARY = {"cmsis-nn-7": 0.08}
@@ -112,7 +112,7 @@ def rows() -> tuple[Row, ...]:
                     latency * 1e-3,
                     None if math.isnan(energy) else energy * 1e-3,
                     system.get("supply_v"),
-                )  # fmt: skip
+                )
             )
     return tuple(found)
 

@@ -108,9 +108,10 @@ def _error(op: Op) -> Iterator[Work]:
     n_in = op.batch * layer.n_in
     if kind == "conv":
         rotated = layer.n_weights * share
-        columns = n_in / layer.in_channels * layer.groups * op.macs / n_in
+        columns = layer.groups * op.macs / layer.in_channels
         yield Work("rotate", phase, 0, rotated, bits=(widths.weight_bits,) * 2,
-                   sram_bytes=2 * _bytes(rotated, widths.weight_bits), weight_bytes=frozen_weight_bytes(op) * share)  # fmt: skip
+                   sram_bytes=2 * _bytes(rotated, widths.weight_bits),
+                   weight_bytes=frozen_weight_bytes(op) * share)  # fmt: skip
         yield Work("im2col", phase, 0, columns, bits=(widths.error_bits,) * 2,
                    unpacked=columns if widths.error_bits < 8 else 0.0,
                    sram_bytes=2 * _bytes(columns, widths.error_bits))  # fmt: skip

@@ -40,7 +40,7 @@ def kernel_costs(op: Op, density: float, device: Device) -> list[KernelCost]:
                     cycles * energy_per_cycle,
                     work.sram_bytes,
                     work.weight_bytes,
-                )  # fmt: skip
+                )
             )
     return costs
 
@@ -110,10 +110,11 @@ def configured(device: Device, kernels: str | None, clock_mhz: float | None) -> 
 def _at_clock(device: Device, ratio: float) -> Device:
     clock_hz = device.value("clock_hz") * ratio
     static = device.constants.get("static_w")
+    stall = device.get("flash_stall", 0.0) * ratio
     changed = {
         "clock_hz": Constant(clock_hz, "Hz", "as asked", "derived"),
-        "flash_stall": Constant(device.get("flash_stall", 0.0) * ratio, "cycle/byte", "wait states fall with the clock", "derived"),
-    }  # fmt: skip
+        "flash_stall": Constant(stall, "cycle/byte", "wait states fall with the clock", "derived"),
+    }
     for key, constant in device.section("power").items():
         power = scaled_power_w(constant.value, static.value if static else None, ratio)
         changed["power." + key] = Constant(power, "W", "scaled from the top clock", "derived")

@@ -49,7 +49,7 @@ def _summary(latency: dict[str, Errors], energy: dict[str, Errors]) -> dict[str,
     single, engines = leave_out.single_boards(), leave_out.single_engines()
     boards = latency["board_left_out"]
     families = {row: error for row, error in boards.items() if row.board not in single}
-    found = {
+    found: dict[str, Any] = {
         "n_latency_rows": len(boards),
         "fitted": mean_error(latency["fitted"].values()),
         "leave_one_task_out": mean_error(latency["task_left_out"].values()),
