@@ -69,7 +69,9 @@ def show_result(console: Console, result: dict[str, Any]) -> None:
     ]
     if baseline and result["accuracy"] is not None:
         points = 100 * (result["accuracy"] - baseline["accuracy"])
-        rows.append(("dense float32, same stream", f"{percent(baseline['accuracy'])}  (difference {points:+.2f} points)"))
+        rows.append(
+            ("dense float32, same stream", f"{percent(baseline['accuracy'])}  (difference {points:+.2f} points)")
+        )
     kept, uncertain = result["instances"]["kept"], result["instances"]["uncertain"]
     rows += [
         ("instances seen", f"{seen:,}"),

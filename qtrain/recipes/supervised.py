@@ -61,5 +61,3 @@ class Supervised:
 
     def load_state(self, state: dict[str, Any]) -> None:
         pass
-
-

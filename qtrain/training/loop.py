@@ -18,6 +18,7 @@ from qtrain.recipes import Batch
 from qtrain.store import Run
 from qtrain.summary import RunRecord
 from qtrain.training import snapshot
+from qtrain.training.meter import EnergyMeter
 from qtrain.training.rates import learning_rate
 from qtrain.training.setup import Job, build
 from qtrain.training.signals import stop_requests
@@ -60,9 +61,7 @@ class _Totals:
         self.recent.append(record)
 
 
-def run(
-    experiment: Experiment, folder: Run, on_progress: Callable[[Progress], None] | None = None
-) -> dict[str, Any]:
+def run(experiment: Experiment, folder: Run, on_progress: Callable[[Progress], None] | None = None) -> dict[str, Any]:
     """Train what `experiment` describes into `folder`, continuing from its last checkpoint; returns the result.
 
     Raises QtrainError naming cause and cure; Interrupted (with a checkpoint written) on KeyboardInterrupt.
@@ -76,7 +75,10 @@ class _Loop:
         self.job: Job = build(experiment)
         self.totals = _Totals()
         self.accuracy: float | None = None
-        self.device = devices.load(experiment.run.devices[0])
+        device = pricing.configured(devices.load(experiment.run.devices[0]), experiment.run.kernels or None)
+        self.meters = [EnergyMeter(self.job.net, self.job.schedule, device)]
+        if self.job.filter_schedule is not None:
+            self.meters.append(EnergyMeter(self.job.filter.network, self.job.filter_schedule, device))
         self.started = time.perf_counter()
         self.resumed_from: int | None = None
 
@@ -148,7 +150,7 @@ class _Loop:
 
     def _report(self, done: int) -> None:
         recent = self.totals.recent
-        energy_j = pricing.price(self.trace(), self.device, scope="run").energy_j
+        energy_j = sum(meter.read_j() for meter in self.meters)
         losses = [r.loss for r in recent if r.loss is not None]
         row: dict[str, Any] = {
             "step": done,
@@ -196,6 +198,7 @@ class _Loop:
             "n_steps": job.batches.n_steps,
             "wall_time_s": time.perf_counter() - self.started,
             "instances": {"seen": self.totals.seen, "kept": self.totals.kept, "uncertain": self.totals.uncertain},
+            "warnings": job.notices.lines,
             **record.summary(),
             "bills": record.bills(self.experiment.run.devices, self.experiment.run.kernels or None),
         }
@@ -209,5 +212,3 @@ class _Loop:
             size = len(self.job.batches.indices(step))
             sizes[size] = sizes.get(size, 0) + 1
         return sizes
-
-

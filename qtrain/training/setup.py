@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,28 @@ _FILTER_SEED = 1
 
 
 @dataclass
+class Notices:
+    """What went wrong in silence, each said once; with `strict` an error."""
+
+    strict: bool = False
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, line: str) -> None:
+        """Keep one line. Raises QtrainError if strict."""
+        if self.strict:
+            raise QtrainError(f"{line} (--strict)")
+        if line not in self.lines:
+            self.lines.append(line)
+
+
+@dataclass
 class Job:
     """Everything a run needs, built from its experiment."""
 
     experiment: Experiment
     net: QuantizedNetwork
     optimizer: FixedSGD
+    notices: Notices
     filter: Any
     recipe: Recipe
     batches: Batches
@@ -63,7 +79,7 @@ def number_plan(experiment: Experiment) -> NumberPlan:
         return NumberPlan.float32()
     if numbers.plan != "fixed":
         raise QtrainError(f"numbers.plan (--numbers) = {numbers.plan!r}: only fixed and float32 train so far")
-    rounding = "nearest-even" if numbers.rounding == "nearest" else numbers.rounding
+    rounding = numbers.rounding
     widths = Widths(
         numbers.weight_bits, numbers.activation_bits, numbers.error_bits, numbers.gradient_bits, numbers.master_bits,
         numbers.momentum_bits, max(numbers.norm_bits, numbers.activation_bits), numbers.accumulator_bits,
@@ -90,7 +106,7 @@ def build(experiment: Experiment) -> Job:
     model = models.build(experiment.model, info.input_shape, info.n_classes, experiment.seed)
     if experiment.init:
         load_weights(model, experiment.init)
-    net = quantize(model, info.input_shape, plan, _pruner(experiment), experiment.model)
+    net = quantize(model, info.input_shape, plan, pruners.build(experiment), experiment.model)
     _check_outputs(net, info.task, info.n_classes, dataset.n_classes, experiment)
     net.memory_format = torch.channels_last
     net.choose_trained(experiment.train.layers, experiment.train.bias_only)
@@ -104,30 +120,26 @@ def build(experiment: Experiment) -> Job:
         whole = Batches(len(train), experiment.train.batch_size, n_epochs=epochs, seed=experiment.seed).n_steps
         least = min(experiment.train.steps, whole) if experiment.train.epochs else experiment.train.steps
         steps = {"n_steps": least}
+    notices = Notices(experiment.run.strict)
     return Job(
-        experiment, net, optimizer,
-        _filter(experiment, info.input_shape, plan),
+        experiment, net, optimizer, notices,
+        filters.build(experiment, lambda: _filter_network(experiment, info.input_shape, plan), notices.add),
         Supervised(info.task == "reconstruct"),
         Batches(len(train), experiment.train.batch_size, seed=experiment.seed, **steps),
         train, torch.from_numpy(np.array(dataset.train_labels)), test, torch.from_numpy(np.array(dataset.test_labels)),
     )  # fmt: skip
 
 
-def _filter(experiment: Experiment, input_shape: tuple[int, int, int], plan: NumberPlan) -> Any:
-    """The filter, with its own network and optimizer where its kind has one."""
+def _filter_network(
+    experiment: Experiment, input_shape: tuple[int, int, int], plan: NumberPlan
+) -> tuple[QuantizedNetwork, FixedSGD]:
+    """The filter's own network, in the main network's numbers, and its optimizer."""
     settings = experiment.filter
-    if not filters.needs_network(settings):
-        return filters.build(settings, experiment.seed)
     name = settings.network or models.default_filter(experiment.model)
     model = models.build(name, input_shape, 2, experiment.seed + _FILTER_SEED)
     network = quantize(model, input_shape, plan, name=name)
     network.memory_format = torch.channels_last
-    optimizer = FixedSGD(network, settings.lr, settings.momentum, payer="filter")
-    return filters.build(settings, experiment.seed, network, optimizer)
-
-
-def _pruner(experiment: Experiment) -> Any:
-    return pruners.NoPruning()
+    return network, FixedSGD(network, settings.lr, settings.momentum, payer="filter")
 
 
 def standardized(images: Any, shape: tuple[int, int, int], dataset: Any) -> Tensor:
