@@ -71,13 +71,13 @@ def _product(
     op: Op, kernel: str, outputs: float, bits: tuple[int, int], unpacked: float, weight_bytes: float = 0.0
 ) -> Work:
     macs = op.macs
-    if kernel == "depthwise":
+    if kernel.startswith("depthwise") and op.phase != "gradient":
         outputs /= op.layer.groups  # its loop is set up once a pixel, for all channels
     traffic = _bytes(macs / PIXELS_PER_PASS, bits[0]) + _bytes(macs / PIXELS_PER_PASS, bits[1])
     return Work(
         kernel, op.report_phase, macs, macs, outputs, bits, unpacked,
         traffic + outputs * 4.0, weight_bytes,
-        macs / op.layer.n_weights / PIXELS_PER_PASS if weight_bytes else 1.0,
+        max(1.0, macs / op.layer.n_weights / PIXELS_PER_PASS),
     )  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def _error(op: Op) -> Iterator[Work]:
         flash = 0.0  # the rotated copy lies in SRAM
     else:
         flash = frozen_weight_bytes(op) * share
-    yield _product(op, kind, n_in, (widths.error_bits, widths.weight_bits),
+    yield _product(op, kind + "_error", n_in, (widths.error_bits, widths.weight_bits),
                    op.macs / PIXELS_PER_PASS if widths.weight_bits < 8 else 0.0, flash)  # fmt: skip
     yield from _requantized(op, "requantize", n_in)
 

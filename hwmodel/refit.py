@@ -12,7 +12,8 @@ from hwmodel.leave_out import mean_error
 DIGITS = 3
 HEADER = """\
 # What MLPerf Tiny measurements add to cores.toml and libraries.toml: factors by kernel group, and the mean
-# leave-one-out errors that give predictions their error class. Written by `python -m hwmodel validate --refit`; do not edit.
+# leave-one-out errors that give predictions their error class.
+# Written by `python -m hwmodel validate --refit`; do not edit.
 """
 
 
