@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ class QuantizedNetwork(nn.Module):
         self.units = units
         self.step = 0
         self.counts: dict[tuple[int, str, str, int, int], list[float]] = defaultdict(lambda: [0, 0.0])
+        self.watch: Callable[[str, str, str, FixedTensor], None] | None = None  # (layer, pass, tensor, its values)
         self.frozen: frozenset[str] = frozenset()
         self.bias_only: frozenset[str] = frozenset()
         self._index = {layer.name: i for i, layer in enumerate(network.layers)}
@@ -95,6 +97,8 @@ class QuantizedNetwork(nn.Module):
                     continue
                 inputs = [values[name] for name in unit.layer.inputs] or [values["input"]]
                 values[unit.name] = unit.forward(tape, *inputs)
+                if self.watch is not None:
+                    self.watch(unit.name, "forward", "output", values[unit.name])
             if record:
                 self._record("loss", "forward", payer, len(x))
         out = values[self.units[-2].name]
@@ -120,7 +124,7 @@ class QuantizedNetwork(nn.Module):
                 if isinstance(unit, ForkUnit):
                     self._record(unit.name, "error", payer, n)
                     total = unit.sum(tape, errors)
-                    pending[unit.layer.inputs[0]].append(total)
+                    self._hand_down(unit, 0, total, pending)
                     continue
                 if not unit.layer.inputs:
                     result = errors[0].values
@@ -128,10 +132,15 @@ class QuantizedNetwork(nn.Module):
                 wanted = [to_input or name in self._needed for name in unit.layer.inputs]
                 outs = unit.backward(tape, errors[0], any(wanted))
                 self._record_backward(unit, tape, n, any(wanted))
-                for name, want, out in zip(unit.layer.inputs, wanted, outs, strict=True):
+                for i, (want, out) in enumerate(zip(wanted, outs, strict=True)):
                     if want and out is not None:
-                        pending[name].append(out)
+                        self._hand_down(unit, i, out, pending)
         return result
+
+    def _hand_down(self, unit: Any, i: int, error: FixedTensor, pending: dict[str, list[FixedTensor]]) -> None:
+        pending[unit.layer.inputs[i]].append(error)
+        if self.watch is not None:
+            self.watch(unit.name, "error", f"input{i}", error)
 
     def logit_error(self, error: Tensor, tape: Tape) -> FixedTensor:
         """The error at the logits, [n, classes], in the error format: what `run_back` starts from."""

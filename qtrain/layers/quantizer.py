@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,7 @@ class Quantizer:
         self.amax: float | None = None  # what the next exponent is taken from
         self.exponent: int | None = None  # the last one used
         self.monitor: deque[dict[str, float]] | None = None
+        self.watch: Callable[[str, FixedTensor], None] | None = None  # shown everything stored, by this point's name
 
     def __call__(
         self,
@@ -70,6 +72,8 @@ class Quantizer:
         values = self._round(source, exponent, stream)
         if self.monitor is not None:
             self.monitor.append(self._health(source, values, exponent))
+        if self.watch is not None:
+            self.watch(self.name, FixedTensor(values, exponent))
         return FixedTensor(values, exponent)
 
     def _round(self, x: Tensor, exponent: int, stream: Stream | None) -> Tensor:
