@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hwmodel.operations import Layer
 from qtrain.formats.fixed import FixedTensor
-from qtrain.layers.pointwise import RELU6_CAP
+from qtrain.layers.pointwise import RELU6_CAP, through_activation
 from qtrain.layers.tape import Tape
 
 
@@ -62,10 +62,8 @@ class AutogradUnit:
     def backward(self, tape: Tape, error: FixedTensor, needed: bool) -> tuple[FixedTensor | None, ...]:
         out, leaf, y = tape.take(self.name)
         g = error.values
-        if self.layer.activation == "relu":
-            g = torch.ops.aten.threshold_backward(g, out, 0)
-        elif self.layer.activation == "relu6":
-            g = torch.ops.aten.hardtanh_backward(g, out, 0.0, RELU6_CAP)
+        if self.layer.activation != "none":
+            g = through_activation(g, out, self.layer.activation)
         if len(g) < len(y):  # narrowed: the other instances bring no error
             g = torch.zeros_like(y).index_copy_(0, tape.narrowed, g)
         named = [(n, p) for n, p in self.module.named_parameters() if p.requires_grad and self._learns(n)]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hwmodel.operations import Layer
 from qtrain.formats.fixed import FixedTensor
-from qtrain.layers.pointwise import activate, activation_mask
+from qtrain.layers.pointwise import activate, through_activation
 from qtrain.layers.tape import Tape
 from qtrain.pruners import Pruner
 
@@ -89,7 +89,7 @@ class MacUnit:
     def backward(self, tape: Tape, error: FixedTensor, needed: bool) -> tuple[FixedTensor | None]:
         """error: gradient of the loss with respect to the output, [n, K, H', W'] or [n, K]."""
         source, out, shape, weight = tape.take(self.name)
-        delta = error.values if out is None else error.values * activation_mask(out, self.layer.activation)
+        delta = error.values if out is None else through_activation(error.values, out, self.layer.activation)
         delta, channels, density = self.pruner.prune(
             FixedTensor(delta, error.exponent), weight.values, self.layer, tape
         )

@@ -29,7 +29,7 @@ from qtrain.formats.integers import (
     shift_round,
 )
 from qtrain.layers.mac import Rounder
-from qtrain.layers.pointwise import activate, activation_mask
+from qtrain.layers.pointwise import activate, through_activation
 from qtrain.layers.tape import Tape
 
 MIN_ELEMENTS = 2
@@ -111,7 +111,7 @@ class NormUnit:
         assert error.exponent is not None
         g = error.codes().to(a.dtype)
         if self.layer.activation != "none":
-            g = g * activation_mask(out, self.layer.activation)
+            g = through_activation(g, out, self.layer.activation)
         dims = [d for d in range(g.dim()) if d != 1]
         t1 = g.double().sum(dims).long()
         t2 = (g.double() * a.double()).sum(dims).long()

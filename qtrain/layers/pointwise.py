@@ -24,10 +24,11 @@ def activate(y: Tensor, activation: str, output: Callable[..., FixedTensor], tap
     return output(y, tape.clock, tape.rows, learn=tape.training, cap=cap)
 
 
-def activation_mask(out: Tensor, activation: str) -> Tensor:
-    """1 where the activation passed its input on, as in PyTorch's threshold and hardtanh backward."""
-    mask = out > 0
-    return mask & (out < RELU6_CAP) if activation == "relu6" else mask
+def through_activation(error: Tensor, out: Tensor, activation: str) -> Tensor:
+    """The error before the activation: PyTorch's threshold and hardtanh backward, told from the stored output."""
+    if activation == "relu6":
+        return torch.ops.aten.hardtanh_backward(error, out, 0.0, RELU6_CAP)  # type: ignore[no-any-return]
+    return torch.ops.aten.threshold_backward(error, out, 0)  # type: ignore[no-any-return]
 
 
 class InputUnit:
@@ -58,7 +59,7 @@ class AddUnit:
     def backward(self, tape: Tape, error: FixedTensor, needed: bool) -> tuple[FixedTensor | None, ...]:
         if self.layer.activation != "none":
             (out,) = tape.take(self.name)
-            error = FixedTensor(error.values * activation_mask(out, self.layer.activation), error.exponent)
+            error = FixedTensor(through_activation(error.values, out, self.layer.activation), error.exponent)
         return error, error
 
 
@@ -98,8 +99,8 @@ class ActivationUnit:
         return out
 
     def backward(self, tape: Tape, error: FixedTensor, needed: bool) -> tuple[FixedTensor | None, ...]:
-        mask = activation_mask(tape.take(self.name)[0], self.layer.activation)
-        return (FixedTensor(error.values * mask, error.exponent),)
+        (out,) = tape.take(self.name)
+        return (FixedTensor(through_activation(error.values, out, self.layer.activation), error.exponent),)
 
 
 class MaxPoolUnit:
