@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hwmodel.operations import Layer
 from qtrain.formats.fixed import FixedTensor
+from qtrain.layers.exact import CARRIER, FLOAT64, bias_fits, gradient_parts, weights_fit
 from qtrain.layers.pointwise import activate, through_activation
 from qtrain.layers.tape import Tape
 from qtrain.pruners import Pruner
@@ -55,6 +56,7 @@ class MacUnit:
             pruner,
         )
         self.trains = "all"
+        self.carried: dict[str, str] = {}  # how each pass was last kept exact
         conv = isinstance(module, nn.Conv2d)
         self.stride = module.stride if conv else ()
         self.padding = module.padding if conv else ()
@@ -69,12 +71,19 @@ class MacUnit:
         if not self.stride:
             source = source.flatten(1)
         bias = self._bias_on_grid(x, weight)
+        operands = source, weight.values, bias
+        fits = x.exponent is None or weights_fit(weight, FixedTensor(source, x.exponent), self.groups, bias)
+        if not fits:
+            operands = source.double(), weight.values.double(), None if bias is None else bias.double()
+        self.carried["forward"] = CARRIER if fits else FLOAT64
         if self.stride:
-            y = F.conv2d(source, weight.values, bias, self.stride, self.padding, self.dilation, self.groups)
+            y = F.conv2d(*operands, self.stride, self.padding, self.dilation, self.groups)
         else:
-            y = F.linear(source, weight.values, bias)
+            y = F.linear(*operands)
         out = activate(y, self.layer.activation, self.q.output, tape)
-        tape.save(self.name, (source, out.values if self.layer.activation != "none" else None), shape, weight)
+        out = FixedTensor(out.values.to(source.dtype), out.exponent)
+        kept = out.values if self.layer.activation != "none" else None
+        tape.save(self.name, (source, kept), shape, weight, x.exponent)
         return out
 
     def _bias_on_grid(self, x: FixedTensor, weight: FixedTensor) -> Tensor | None:
@@ -88,31 +97,69 @@ class MacUnit:
 
     def backward(self, tape: Tape, error: FixedTensor, needed: bool) -> tuple[FixedTensor | None]:
         """error: gradient of the loss with respect to the output, [n, K, H', W'] or [n, K]."""
-        source, out, shape, weight = tape.take(self.name)
+        source, out, shape, weight, exponent = tape.take(self.name)
         delta = error.values if out is None else through_activation(error.values, out, self.layer.activation)
         delta, channels, density = self.pruner.prune(
             FixedTensor(delta, error.exponent), weight.values, self.layer, tape
         )
         tape.note(self.name, self.layer.out_channels if channels is None else len(channels), density)
-        if self.stride:
-            d_input, d_weight, d_bias = self._conv_backward(delta, source, weight.values, channels, needed)
-        else:
-            d_input = delta @ weight.values if needed else None
-            d_weight = delta.t() @ source if self.trains == "all" else None
-            d_bias = delta.sum(0) if self._learns_bias else None
+        d_input, d_weight, d_bias = self._exact_back(
+            FixedTensor(delta, error.exponent), FixedTensor(source, exponent), weight, channels, needed
+        )
         self._store(d_weight, d_bias, channels, tape)
         if d_input is None:
             return (None,)
-        return (self.q.error(d_input.view(-1, *shape[1:]) if not self.stride else d_input, tape.clock, tape.rows),)
+        stored = self.q.error(d_input.view(-1, *shape[1:]) if not self.stride else d_input, tape.clock, tape.rows)
+        return (FixedTensor(stored.values.to(source.dtype), stored.exponent),)
 
     @property
     def _learns_bias(self) -> bool:
         return self.module.bias is not None and self.trains != "none"
 
-    def _conv_backward(
-        self, delta: Tensor, source: Tensor, weight: Tensor, channels: Tensor | None, needed: bool
+    def _exact_back(
+        self, delta: FixedTensor, x: FixedTensor, weight: FixedTensor, channels: Tensor | None, needed: bool
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Input error, weight gradient and bias gradient; with `channels`, a smaller dense convolution."""
+        """Input error, weight gradient and bias gradient: in the carrier where its sums are certified, else the input
+        error in float64 and the gradient in parts of the batch, added in float64."""
+        mask = needed, self.trains == "all", self._learns_bias
+        n = len(delta.values)
+        whole = [(0, n)]
+        if delta.exponent is None:
+            return self._back(delta.values, x.values, weight.values, channels, mask)
+        fits = not mask[0] or weights_fit(weight, delta, self.groups, transposed=True)
+        parts = gradient_parts(delta, x, self.groups) if mask[1] else whole
+        self.carried["error"] = CARRIER if fits else FLOAT64
+        self.carried["gradient"] = CARRIER if parts == whole else f"{len(parts)} parts" if parts else FLOAT64
+        if fits and parts == whole and bias_fits(delta.values):
+            return self._back(delta.values, x.values, weight.values, channels, mask)
+        d_input = d_weight = d_bias = None
+        if mask[0]:
+            d, w = (delta.values, weight.values) if fits else (delta.values.double(), weight.values.double())
+            d_input, _, _ = self._back(d, x.values.to(d.dtype), w, channels, (True, False, False))
+        if mask[1]:
+            d, source = delta.values, x.values
+            if not parts:
+                d, source, parts = d.double(), source.double(), whole
+            sums = [
+                self._back(d[a:b], source[a:b], weight.values.to(d.dtype), channels, (False, True, False))[1]
+                for a, b in parts
+            ]
+            d_weight = torch.stack([part.double() for part in sums if part is not None]).sum(0)
+        if mask[2]:
+            kept = delta.values if channels is None else delta.values[:, channels]
+            d_bias = kept.transpose(0, 1).flatten(1).sum(1, dtype=torch.float64)
+        return d_input, d_weight, d_bias
+
+    def _back(
+        self, delta: Tensor, source: Tensor, weight: Tensor, channels: Tensor | None, mask: tuple[bool, bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """The three sums of the backward pass, those in `mask`; with `channels`, a smaller dense convolution."""
+        if not self.stride:
+            return (
+                delta @ weight if mask[0] else None,
+                delta.t() @ source if mask[1] else None,
+                delta.sum(0) if mask[2] else None,
+            )
         groups, inputs = self.groups, source
         depthwise = groups > 1 and groups == self.layer.in_channels
         if channels is not None:
@@ -124,10 +171,9 @@ class MacUnit:
                 owners = torch.div(channels, per_input, rounding_mode="floor")
                 inputs = source[:, owners]
         delta = delta.contiguous(memory_format=_memory_format(source))
-        mask = [needed, self.trains == "all", self._learns_bias]
         d_input, d_weight, d_bias = torch.ops.aten.convolution_backward(
             delta, inputs, weight, [weight.shape[0]] if mask[2] else None,
-            list(self.stride), list(self.padding), list(self.dilation), False, [0, 0], groups, mask,
+            list(self.stride), list(self.padding), list(self.dilation), False, [0, 0], groups, list(mask),
         )  # fmt: skip
         if d_input is not None and channels is not None and depthwise:
             d_input = torch.zeros_like(source).index_add_(1, owners, d_input)
@@ -138,7 +184,7 @@ class MacUnit:
     def _store(self, d_weight: Tensor | None, d_bias: Tensor | None, channels: Tensor | None, tape: Tape) -> None:
         """Quantize the gradients and put them into `.grad`; pruned channels get zero."""
         pairs: list[tuple[Any, Tensor | None, Rounder]] = [
-            (self.module.weight, d_weight, self.q.gradient),
+            (self.module.weight, d_weight if self.trains == "all" else None, self.q.gradient),
             (self.module.bias, d_bias, self.q.bias_gradient),
         ]
         for parameter, gradient, quantizer in pairs:
