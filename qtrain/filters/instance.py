@@ -21,6 +21,22 @@ from qtrain.layers.quantizer import Clock
 
 LOW, HIGH = 0, 1
 """Outputs of the filter network."""
+START_WEIGHTS = 2.0**-6
+START_BIAS = 0.1
+"""Of an untrained filter: differences between instances are small beside a bias that gives "high" 52.5 %."""
+
+
+def start_undecided(network: QuantizedNetwork) -> None:
+    """Make an untrained filter network keep everything, unsure of it, until it has learned: its last layer's weights
+    are shrunk and its bias favours "high". Random weights may be sure of "low" from the start. To be called before an
+    optimizer takes the weights. (Not stated by the paper, whose curves start with
+    all instances kept.)"""
+    last = network.units[-2].module
+    with torch.no_grad():
+        last.weight.mul_(START_WEIGHTS)
+        if last.bias is not None:
+            last.bias.zero_()
+            last.bias[HIGH] = START_BIAS
 
 
 class Optimizer(Protocol):

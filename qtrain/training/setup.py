@@ -138,6 +138,7 @@ def _filter_network(
     name = settings.network or models.default_filter(experiment.model)
     model = models.build(name, input_shape, 2, experiment.seed + _FILTER_SEED)
     network = quantize(model, input_shape, plan, name=name)
+    filters.start_undecided(network)
     network.memory_format = torch.channels_last
     return network, FixedSGD(network, settings.lr, settings.momentum, payer="filter")
 

@@ -1,0 +1,236 @@
+"""The instance filter against its paper's equations (Wu et al. 2020), and its guard against the dead state."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qtrain.errors import QtrainError
+from qtrain.filters.dead import DeadWatch
+from qtrain.filters.threshold import LEAST, Counts, LossThreshold
+
+
+def threshold(rate=0.3, up=1.1, down=0.9, window=2, start=1.0, adaptive=True, steer="true-high"):
+    return LossThreshold(rate, up, down, window, start, adaptive, steer)
+
+
+def test_the_threshold_follows_equations_2_and_3():
+    """R_set 0.3, n = 2, batches of 10 with 4, 2 and 0 true-high instances:
+    R_TH = 4/10 >= 0.3: T = 1.1; (4+2)/20 = 0.3 >= 0.3: T = 1.21; (2+0)/20 = 0.1 < 0.3: T = 1.089."""
+    t = threshold()
+    values = []
+    for true_high in (4, 2, 0):
+        t.update(Counts(10, 6, 0, 6, true_high))
+        values.append(t.value)
+    assert values == pytest.approx([1.1, 1.21, 1.089])
+
+
+def test_every_streamed_instance_counts_in_the_ratio():
+    """Batches of 4 and 16 with 4 and 1 true-high: 5/20, not the mean of the shares (1 + 1/16)/2."""
+    t = threshold()
+    t.update(Counts(4, 4, 0, 4, 4))
+    t.update(Counts(16, 2, 5, 3, 1))
+    assert t.share("true_high") == 5 / 20
+
+
+def test_precision_and_recall_by_hand():
+    """Kept 6 + 2, true-high 4 + 1, known high 5 + 3: precision 5/8, recall 5/8."""
+    t = threshold()
+    t.update(Counts(10, 6, 1, 5, 4))
+    t.update(Counts(10, 2, 4, 3, 1))
+    assert t.metrics()["precision"] == 5 / 8
+    assert t.metrics()["recall"] == 5 / 8
+
+
+def test_steered_by_the_kept_share_precision_does_not_matter():
+    t = threshold(steer="kept")
+    t.update(Counts(10, 3, 0, 0, 0))  # 3/10 >= 0.3 although nothing kept was high
+    assert t.value == pytest.approx(1.1)
+    with pytest.raises(QtrainError, match="steer"):
+        threshold(steer="keep")
+
+
+def test_a_static_threshold_stays():
+    t = threshold(adaptive=False)
+    t.update(Counts(10, 9, 0, 9, 9))
+    assert t.value == 1.0
+
+
+def test_the_first_threshold_is_a_quantile_of_the_first_losses():
+    """rate 0.3: the 0.7 quantile of 0, 1, ..., 10 is 7; 4 of 11 (7, 8, 9, 10) are high."""
+    t = threshold(start=0.0)
+    assert not len(t.high(torch.zeros(0)))
+    assert t.value == 0.0
+    assert int(t.high(torch.arange(11).float()).sum()) == 4
+    assert t.value == pytest.approx(7.0)
+
+
+@given(
+    rate=st.floats(0.05, 0.95),
+    kept=st.lists(st.integers(0, 8), min_size=1, max_size=30),
+    steer=st.sampled_from(["true-high", "kept"]),
+)
+def test_the_threshold_moves_against_the_share_and_stays_positive(rate, kept, steer):
+    t = threshold(rate, 1.2, 0.5, 3, 2.0**-15, True, steer)
+    for n in kept:
+        before = t.value
+        t.update(Counts(8, n, 0, n, n))
+        assert t.value >= LEAST
+        grows = t.share("kept") >= rate
+        assert t.value > before if grows else t.value <= before
+
+
+def test_the_weighted_loss_is_equation_7(lab):
+    """One float32 step equals plain PyTorch's on sum w_i l_i / sum w_i with w_H = 1/0.2 = 5, w_L = 1/0.8 = 1.25."""
+    filter_ = lab.make("instance", bits=32, rate=0.2, threshold=0.5, entropy_threshold=0.0, momentum=0.0, lr=0.1)
+    plain = copy.deepcopy(filter_.network.model)
+    images, labels = lab.stream(0)
+    choice = filter_.choose(images, labels, 0)
+    rows = torch.cat([choice.kept, choice.uncertain]).sort().values
+    assert len(rows) == lab.M  # every entropy is above 0
+    high = (lab.loss_of(images) >= 0.5).long()
+    assert 0 < int(high.sum()) < lab.M
+    filter_.learn(choice, lab.loss_of(images[choice.kept]), lab.loss_of(images[choice.uncertain]), 0)
+    loss = F.cross_entropy(plain(images), high, weight=torch.tensor([1.25, 5.0]))
+    torch.optim.SGD(plain.parameters(), 0.1).zero_grad()
+    loss.backward()
+    for ours, theirs in zip(filter_.network.model.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(ours, theirs - 0.1 * theirs.grad, atol=1e-6)
+
+
+def test_without_weights_the_loss_is_the_plain_mean(lab):
+    filter_ = lab.make(
+        "instance", bits=32, rate=0.2, threshold=0.5, entropy_threshold=0.0, weighted=False, momentum=0.0
+    )
+    plain = copy.deepcopy(filter_.network.model)
+    images, labels = lab.stream(0)
+    choice = filter_.choose(images, labels, 0)
+    metrics = filter_.learn(choice, lab.loss_of(images[choice.kept]), lab.loss_of(images[choice.uncertain]), 0)
+    loss = F.cross_entropy(plain(images), (lab.loss_of(images) >= 0.5).long())
+    assert metrics["filter_loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
+
+
+def decided(lab, scale, **settings):
+    """A filter that keeps half of stream(1, 64): its last layer has random weights, its bias is their median output."""
+    filter_ = lab.make("instance", bits=32, **settings)
+    model = filter_.network.model
+    with torch.no_grad():
+        model.fc.weight.normal_(0, scale, generator=torch.Generator().manual_seed(0))
+        outputs = model(lab.stream(1, 64)[0])
+        model.fc.bias[1] -= (outputs[:, 1] - outputs[:, 0]).median()
+    return filter_
+
+
+def test_uncertain_are_the_dropped_whose_entropy_is_high(lab):
+    filter_ = decided(lab, 0.3, entropy_threshold=0.6, audit=0.0)
+    images, labels = lab.stream(1, 64)
+    p = filter_.network.model(images).softmax(1)
+    entropy = -(p * p.log()).sum(1)
+    dropped = p[:, 1] < p[:, 0]
+    assert 0 < int((dropped & (entropy > 0.6)).sum()) < int(dropped.sum()) < 64
+    choice = filter_.choose(images, labels, 0)
+    assert choice.kept.tolist() == (~dropped).nonzero().flatten().tolist()
+    assert choice.uncertain.tolist() == (dropped & (entropy > 0.6)).nonzero().flatten().tolist()
+    off = decided(lab, 0.3, entropy_threshold=0.6, audit=0.0, uncertainty=False)
+    assert not len(off.choose(images, labels, 0).uncertain)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_untrained_filter_keeps_everything(lab, seed):
+    images, labels = lab.stream(seed, 64)
+    assert len(lab.make("instance", seed=seed).choose(images, labels, 0).kept) == 64
+
+
+def test_above_ln_2_nothing_is_uncertain(lab):
+    """Two classes have an entropy of at most ln 2 = 0.6931."""
+    filter_ = decided(lab, 0.01, entropy_threshold=math.log(2) + 1e-6, audit=0.0)
+    choice = filter_.choose(*lab.stream(1, 64), 0)
+    assert 0 < len(choice.kept) < 64
+    assert not len(choice.uncertain)
+
+
+def dead_filter(lab, **settings):
+    """A filter sure that every loss is low."""
+    filter_ = lab.make("instance", **settings)
+    with torch.no_grad():
+        filter_.network.model.fc.bias.copy_(torch.tensor([20.0, -20.0]))
+    return filter_
+
+
+def test_without_an_audit_a_dead_filter_stays_dead(lab):
+    filter_ = dead_filter(lab, audit=0.0)
+    before = copy.deepcopy(filter_.network.model.state_dict())
+    log = lab.run(filter_, range(30), 40)
+    assert all(not kept and not uncertain for kept, uncertain, _, _ in log)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in filter_.network.model.state_dict().items())
+
+
+def test_an_audit_labels_its_share_of_the_dropped(lab):
+    """Share 0.1 of 60 x 40 = 2400: binomial, sd sqrt(.09 / 2400) = 0.0061; 5 sd = 0.031. The filter learns again."""
+    filter_ = dead_filter(lab, audit=0.1, lr=1e-4)
+    before = copy.deepcopy(filter_.network.model.state_dict())
+    log = lab.run(filter_, range(60), 40)
+    assert sum(len(uncertain) for _, uncertain, _, _ in log) / 2400 == pytest.approx(0.1, abs=0.031)
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in filter_.network.model.state_dict().items())
+
+
+def test_the_dead_state_is_reported_once(lab):
+    told = []
+    filter_ = dead_filter(lab, audit=0.0)
+    filter_.dead = DeadWatch(told.append)
+    log = lab.run(filter_, range(60), 40)
+    assert [metrics["dead"] for *_, metrics in log] == [0.0] * 49 + [1.0] * 11  # 50 steps, 2000 instances
+    assert len(told) == 1
+    assert "kept nothing" in told[0]
+
+
+def test_a_kept_instance_ends_the_dead_state():
+    told = []
+    watch = DeadWatch(told.append)
+    assert [watch.update(100, 0) for _ in range(50)][-1]
+    assert not watch.update(100, 1)
+    assert not watch.update(0, 0)  # an empty mini-batch says nothing
+    for _ in range(50):
+        watch.update(100, 100)
+    assert watch.is_dead
+    assert len(told) == 2
+    assert "kept all" in told[1]
+
+
+@pytest.mark.parametrize("bits", [8, 32])
+def test_the_filter_learns_which_losses_are_high(lab, bits):
+    """The loss is a function of the image. Steered at a true-high share of 0.2, the last 100 of 400 steps are chosen
+    better than at random: of the kept, more than twice the share of high losses among all."""
+    filter_ = lab.make("instance", bits=bits, rate=0.2, lr=0.05, momentum=0.9, alpha_up=1.05, alpha_down=0.95)
+    hits = kept = high = 0
+    for step in range(400):
+        images, labels = lab.stream(step, 64)
+        images = images + images.flatten(1)[:, 0].view(-1, 1, 1, 1)  # a brightness of its own
+        losses = images.flatten(1).mean(1).clamp(min=0)
+        choice = filter_.choose(images, labels, step)
+        limit = filter_.threshold.value
+        filter_.learn(choice, losses[choice.kept], losses[choice.uncertain], step)
+        if step >= 300:
+            hits += int((losses[choice.kept] >= limit).sum())
+            kept += len(choice.kept)
+            high += int((losses >= limit).sum())
+    assert kept > 0
+    assert hits / kept > 2 * high / 6400
+
+
+def test_passes_are_charged_to_the_filter(lab):
+    """Forward on all 64, backward on the kept and the uncertain, one update each step."""
+    filter_ = decided(lab, 1.0, audit=0.3)
+    images, labels = lab.stream(1, 64)
+    choice = filter_.choose(images, labels, 0)
+    filter_.learn(choice, lab.loss_of(images[choice.kept]), lab.loss_of(images[choice.uncertain]), 0)
+    trace = filter_.network.trace(filter_.network.schedule(), 1, 64)
+    assert {op.payer for op, _ in trace} == {"filter"}
+    labelled = len(choice.kept) + len(choice.uncertain)
+    assert 0 < labelled < 64
+    batches = {phase: {op.batch for op, _ in trace if op.phase == phase} for phase in ("forward", "gradient", "update")}
+    assert batches == {"forward": {64}, "gradient": {labelled}, "update": {0}}
