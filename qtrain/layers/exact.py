@@ -1,0 +1,101 @@
+"""Are a layer's sums exact in the floats that carry them? Certificates, and what to do where there is none.
+
+Integers are exact in float32 while every partial sum stays within 2^24 (float64: 2^53), in any order of summation.
+Bounds on every partial sum, in codes: forward and input error, the largest L1 norm of the weights that meet in one sum
+times the largest code of the other operand; weight gradient, Cauchy-Schwarz: |sum d x| <= |d| |x|. Bounds are tried
+from the cheapest: widths alone, then weights, then data.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from qtrain.formats.fixed import CARRIER_BITS, FixedTensor
+
+WIDEST = {torch.float32: 8, torch.float64: 16}
+"""Bits of the widest codes each carrier is chosen for."""
+SLACK = 1 - 2.0**-10
+"""Norms are themselves sums in floats: their relative error stays far below this."""
+MOST_PARTS = 16
+"""Beyond this many parts of the batch one float64 pass costs less."""
+
+CARRIER, FLOAT64 = "carrier", "float64"
+"""How a pass was kept exact: in the carrier, under a certificate; in float64, for lack of one."""
+
+
+def limit(dtype: torch.dtype) -> float:
+    """What no partial sum may exceed."""
+    return 2.0 ** CARRIER_BITS[dtype]
+
+
+def largest(x: FixedTensor) -> float:
+    """The largest |code| in a tensor."""
+    if not x.values.numel():
+        return 0.0
+    low, high = torch.aminmax(x.values)
+    return max(float(high), -float(low)) * math.ldexp(1.0, -(x.exponent or 0))
+
+
+def weights_fit(
+    weight: FixedTensor, operand: FixedTensor, groups: int, bias: Tensor | None = None, *, transposed: bool = False
+) -> bool:
+    """Whether the carrier holds every sum of `weight` [K, C / groups, ...] times `operand`'s codes, plus `bias` [K]
+    (in the sums' values). `transposed`: sums over output channels, as in the input error."""
+    values, top = weight.values, limit(weight.values.dtype)
+    signed_max = 2 ** (WIDEST[values.dtype] - 1)
+    operand_max = signed_max if transposed else 2 * signed_max  # errors are signed
+    step = math.ldexp(1.0, weight.exponent or 0)
+    if bias is not None:
+        top -= float(bias.abs().max()) / (step * math.ldexp(1.0, operand.exponent or 0))
+    per_sum = values.shape[0] // groups * values[0, 0].numel() if transposed else values[0].numel()
+    if per_sum * signed_max * operand_max < top:
+        return True
+    magnitude = values.abs()
+    if transposed:
+        magnitude = magnitude.reshape(groups, -1, *values.shape[1:]).transpose(1, 2).flatten(2)
+    norm = float(magnitude.flatten(-1 if transposed else 1).sum(-1, dtype=torch.float64).max()) / step
+    return norm * operand_max < top or norm * largest(operand) < top
+
+
+def gradient_parts(error: FixedTensor, x: FixedTensor, groups: int) -> list[tuple[int, int]]:
+    """Ranges of instances whose weight gradients are each exact; usually one, the batch. None: `[]`, not even a split
+    into MOST_PARTS helps.
+
+    error [n, K, ...] and x [n, C, ...] meet in the gradient's products.
+    """
+    delta, source = error.values, x.values
+    n, top = len(delta), limit(delta.dtype)
+    pixels = delta[0].numel() // delta.shape[1] if n else 0
+    if n * pixels * 2 ** (2 * WIDEST[delta.dtype] - 1) < top:
+        return [(0, n)]
+    left, right = _squares(delta), _squares(source)
+    paired = groups > 1 and groups == source.shape[1]  # depthwise: an output channel meets one input channel
+    if paired:
+        right = right.repeat_interleave(delta.shape[1] // groups, 1)
+    step = math.ldexp(1.0, (error.exponent or 0) + (x.exponent or 0))
+    parts = 1
+    while parts <= min(n, MOST_PARTS):
+        edges = [round(i * n / parts) for i in range(parts + 1)]
+        ranges = list(itertools.pairwise(edges))
+        sums = [(left[a:b].sum(0), right[a:b].sum(0)) for a, b in ranges]
+        worst = max(float((p * q).max() if paired else p.max() * q.max()) for p, q in sums)
+        needed = math.sqrt(worst) / step / (top * SLACK)
+        if needed < 1:
+            return ranges
+        parts = max(parts + 1, math.ceil(parts * needed))
+    return []
+
+
+def bias_fits(error: Tensor) -> bool:
+    """Whether the bias gradient, a plain sum of error codes, is exact whatever they are."""
+    return error.numel() // error.shape[1] * 2 ** (WIDEST[error.dtype] - 1) < limit(error.dtype)
+
+
+def _squares(x: Tensor) -> Tensor:
+    """Sum of squares of every instance and channel, float64 [n, C]."""
+    norms = x.abs() if x.dim() == 2 else torch.linalg.vector_norm(x, dim=(2, 3))
+    return norms.double().square()

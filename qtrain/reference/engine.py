@@ -1,0 +1,239 @@
+"""The step: forward, loss, backward, update, each layer by its rule in ARITHMETIC.md.
+
+Every stored tensor is handed to `record(layer, pass, tensor, Stored)`, in the order it is made.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwmodel.operations import MAC_KINDS
+from qtrain.reference import loss, norm, pointwise, products
+from qtrain.reference.layout import Node, Numbers, Sgd
+from qtrain.reference.numbers import Stored, Wide, add, nearest_even
+from qtrain.reference.points import Point
+from qtrain.reference.update import Parameter
+
+Record = Callable[[str, str, str, Stored], None]
+PASS_ON = ("maxpool", "avgpool", "shortcut", "fork")
+"""Kinds whose output is signed or unsigned as their input is."""
+STATISTIC_EXPONENT = -149
+"""Every float32 number is a multiple of 2^-149; statistics are kept as fractions and shown on their own grid."""
+
+
+class Engine:
+    """A network in integers. `parameters` maps "layer.weight" and "layer.bias" to their masters; `statistics` maps
+    a normalization to its running (means, variances) as exact fractions."""
+
+    def __init__(
+        self, nodes: list[Node], numbers: Numbers, parameters: dict[str, Stored],
+        statistics: dict[str, tuple[list[Fraction], list[Fraction]]], record: Record,
+    ) -> None:  # fmt: skip
+        self.nodes, self.numbers, self.statistics, self.record = nodes, numbers, statistics, record
+        self.by_name = {node.name: node for node in nodes}
+        self.parameters: dict[str, Parameter] = {}
+        for name, master in parameters.items():
+            widths = self.by_name[name.rpartition(".")[0]].widths
+            self.parameters[name] = Parameter(name, master, widths.master_bits, widths.momentum_bits)
+        self.points: dict[str, Point] = {}
+        self.unsigned: dict[str, bool] = {}
+        self.reached: set[str] = set()  # layers whose output's error somebody needs
+        for node in nodes:
+            positive = node.layer.activation in ("relu", "relu6")
+            self.unsigned[node.name] = self.unsigned[node.layer.inputs[0]] if node.layer.kind in PASS_ON else positive
+            if node.trains != "none" or any(name in self.reached for name in node.layer.inputs):
+                self.reached.add(node.name)
+        self.sums: dict[tuple[str, str], int] = {}  # largest |accumulator| of each layer and pass
+
+    # -- quantization points ---------------------------------------------------------------------------------------
+
+    def _store(self, node: Node, role: str, x: Wide, cap: int | None = None) -> Stored:
+        name = f"{node.name}.{role}"
+        if name not in self.points:
+            self.points[name] = self._point(node, role, name)
+        return self.points[name].store(x, self.step_index, cap)
+
+    def _point(self, node: Node, role: str, name: str) -> Point:
+        w, numbers = node.widths, self.numbers
+        wide = node.layer.normalized or node is self.nodes[-2]
+        backward = role not in ("output", "weight", "scale", "shift")
+        bits = {
+            "output": w.norm_bits if wide else w.activation_bits,
+            "weight": w.weight_bits,
+            "scale": w.master_bits,
+            "shift": w.master_bits,
+            "error": w.error_bits,
+        }.get(role, w.gradient_bits)
+        follows = role in ("output", "error") and node.layer.kind != "loss"
+        return Point(
+            name, bits, role != "output" or not self.unsigned[node.name],
+            numbers.rounding if backward else "nearest-even", numbers.scale if follows else "dynamic", numbers.seed,
+        )  # fmt: skip
+
+    def _seen(self, node: Node, which: str, sums: Any) -> None:
+        key = (node.name, which)
+        self.sums[key] = max(self.sums.get(key, 0), int(abs(sums).max(initial=0)))
+
+    # -- one step --------------------------------------------------------------------------------------------------
+
+    def step(self, index: int, pixels: Wide, labels: NDArray[np.int64], sgd: Sgd) -> None:
+        """Train on one batch: `pixels` [n, C, H, W] exact, `labels` [n]."""
+        self.step_index = index
+        self.made: dict[str, Stored] = {}
+        self.kept: dict[str, Any] = {}
+        for node in self.nodes[:-1]:
+            inputs = [self.made[name] for name in node.layer.inputs]
+            out = self._forward(node, pixels, inputs)
+            self.made[node.name] = out
+            if node.layer.kind != "fork":
+                self.record(node.name, "forward", "output", out)
+        logits = self.made[self.nodes[-2].name]
+        flat = Stored(logits.codes.reshape(len(labels), -1), logits.exponent)
+        start = self._store(self.nodes[-1], "error", loss.error(flat, labels))
+        self.record("loss", "error", "logits", start)
+        self._backward(Stored(start.codes.reshape(logits.codes.shape), start.exponent))
+        for name, gradient in self.gradients.items():
+            parameter = self.parameters[name]
+            parameter.update(gradient, 1.0 / len(labels), sgd, self.numbers, index)
+            layer = name.rpartition(".")[0]
+            self.record(layer, "update", name, parameter.master)
+            if parameter.momentum is not None:
+                self.record(layer, "update", f"{name}.momentum", parameter.momentum)
+
+    def _forward(self, node: Node, pixels: Wide, inputs: list[Stored]) -> Stored:
+        kind, cap = node.layer.kind, pointwise.RELU6_CAP if node.layer.activation == "relu6" else None
+        if kind == "input":
+            return self._store(node, "output", pixels)
+        x = inputs[0]
+        if kind in MAC_KINDS:
+            return self._store(node, "output", self._products(node, x), cap)
+        if kind == "batchnorm":
+            return self._store(node, "output", self._normalized(node, x), cap)
+        if kind == "add":
+            return self._store(node, "output", add(_wide(x), _wide(inputs[1])), cap)
+        if kind == "activation":
+            return self._store(node, "output", _wide(x), cap)
+        if kind == "maxpool":
+            codes, self.kept[node.name] = pointwise.max_pool(x.codes, node)
+            return Stored(codes, x.exponent)
+        if kind == "avgpool":
+            return self._store(node, "output", pointwise.average_pool(x, node))
+        if kind == "shortcut":
+            return Stored(pointwise.moved(x.codes, node.moves), x.exponent)
+        return x  # fork
+
+    def _products(self, node: Node, x: Stored) -> Wide:
+        master = self.parameters[f"{node.name}.weight"].master
+        weight = self._store(node, "weight", _wide(master))
+        self.record(node.name, "forward", "weight", weight)
+        sums, exponent = products.forward(x.codes, weight.codes, node), x.exponent + weight.exponent
+        if node.layer.bias:
+            held = self.parameters[f"{node.name}.bias"].master
+            shift = exponent - held.exponent
+            bias = nearest_even(held.codes, shift) if shift > 0 else held.codes << -shift
+            sums = sums + bias.reshape(1, -1, *([1] * (sums.ndim - 2)))
+        self._seen(node, "forward", sums)
+        self.kept[node.name] = weight
+        return Wide(sums, exponent)
+
+    def _normalized(self, node: Node, a: Stored) -> Wide:
+        scale = self._store(node, "scale", _wide(self.parameters[f"{node.name}.weight"].master))
+        shift = self._store(node, "shift", _wide(self.parameters[f"{node.name}.bias"].master))
+        self.record(node.name, "forward", "scale", scale)
+        self.record(node.name, "forward", "shift", shift)
+        channels = norm.statistics(a, node.epsilon)
+        means, variances = self.statistics[node.name]
+        units = Fraction(2) ** (a.exponent - 8), Fraction(2) ** (2 * a.exponent - 16)
+        self.statistics[node.name] = (
+            norm.blended(means, [c.m8 * units[0] for c in channels], node.share),
+            norm.blended(variances, [c.v16 * units[1] for c in channels], node.share),
+        )
+        self.kept[node.name] = channels, scale
+        return norm.forward(a, channels, scale, shift)
+
+    # -- backward --------------------------------------------------------------------------------------------------
+
+    def _backward(self, start: Stored) -> None:
+        self.gradients: dict[str, Stored] = {}
+        pending: dict[str, list[Stored]] = defaultdict(list)
+        pending[self.nodes[-2].name].append(start)
+        for node in reversed(self.nodes[1:-1]):
+            if node.name not in pending:
+                continue
+            errors = pending.pop(node.name)
+            if node.layer.kind == "fork":
+                total = _wide(errors[0])
+                for other in errors[1:]:
+                    total = add(total, _wide(other))
+                outs = [self._store(node, "error", total)]
+            else:
+                wanted = [name in self.reached for name in node.layer.inputs]
+                outs = self._back(node, errors[0], any(wanted))
+            for i, (name, out) in enumerate(zip(node.layer.inputs, outs, strict=True)):
+                if out is not None and name in self.reached:
+                    self.record(node.name, "error", f"input{i}", out)
+                    pending[name].append(out)
+
+    def _back(self, node: Node, error: Stored, needed: bool) -> list[Stored | None]:
+        layer = node.layer
+        if layer.activation != "none":
+            passed = pointwise.mask(self.made[node.name], layer.activation)
+            error = Stored(error.codes * passed, error.exponent)
+        if layer.kind in MAC_KINDS:
+            return [self._back_products(node, error, needed)]
+        if layer.kind == "batchnorm":
+            return [self._back_normalized(node, error, needed)]
+        if layer.kind in ("add", "activation"):
+            return [error] * len(layer.inputs)
+        shape = self.made[layer.inputs[0]].codes.shape
+        if layer.kind == "shortcut":
+            return [Stored(pointwise.moved_back(error.codes, node.moves, shape), error.exponent)]
+        if layer.kind == "maxpool":
+            codes = pointwise.max_pool_error(error.codes, self.kept[node.name], node, shape)
+            apart = node.window[:2] == node.window[2:]
+            spread: Stored | Wide = (Stored if apart else Wide)(codes, error.exponent)
+        else:
+            spread = pointwise.average_pool_error(error, node, shape)
+        return [spread if isinstance(spread, Stored) else self._store(node, "error", spread)]
+
+    def _keep(self, node: Node, which: str, role: str, x: Wide) -> None:
+        stored = self._store(node, role, x)
+        self.record(node.name, "gradient", which, stored)
+        self.gradients[f"{node.name}.{which}"] = stored
+
+    def _back_products(self, node: Node, error: Stored, needed: bool) -> Stored | None:
+        x, weight = self.made[node.layer.inputs[0]], self.kept[node.name]
+        if node.trains == "all":
+            sums = products.weight_gradient(error.codes, x.codes, node, weight.codes.shape)
+            self._seen(node, "gradient", sums)
+            self._keep(node, "weight", "gradient", Wide(sums, error.exponent + x.exponent))
+        if node.trains != "none" and node.layer.bias:
+            self._keep(node, "bias", "bias_gradient", Wide(products.bias_gradient(error.codes), error.exponent))
+        if not needed:
+            return None
+        sums = products.input_error(error.codes, weight.codes, node, x.codes.shape)
+        self._seen(node, "error", sums)
+        return self._store(node, "error", Wide(sums, error.exponent + weight.exponent))
+
+    def _back_normalized(self, node: Node, error: Stored, needed: bool) -> Stored | None:
+        a = self.made[node.layer.inputs[0]]
+        channels, scale = self.kept[node.name]
+        sums = norm.error_sums(error.codes, a, channels)
+        if node.trains != "none":
+            totals = np.array([s.total for s in sums], dtype=np.int64)
+            self._keep(node, "bias", "shift_gradient", Wide(totals, error.exponent))
+        if node.trains == "all":
+            self._keep(node, "weight", "scale_gradient", norm.scale_gradient(sums, channels, error.exponent))
+        if not needed:
+            return None
+        return self._store(node, "error", norm.input_error(error, error.codes, a, channels, sums, scale))
+
+
+def _wide(x: Stored) -> Wide:
+    return Wide(x.codes, x.exponent)

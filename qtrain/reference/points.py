@@ -1,0 +1,85 @@
+"""A quantization point: the exponent it chooses, and the codes it stores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+from qtrain.reference.noise import Place
+from qtrain.reference.numbers import Stored, Wide, to_grid, value
+
+LEAST_EXPONENT = -100
+KEPT = 0.9
+SHARE_REPRESENTED = 0.9999
+
+
+def smallest_exponent(largest_code: int, amax: Fraction) -> int:
+    """The smallest e >= LEAST_EXPONENT with largest_code 2^e >= amax."""
+    if amax == 0:
+        return LEAST_EXPONENT
+    need = amax / largest_code
+    e = need.numerator.bit_length() - need.denominator.bit_length() - 1
+    while value(1, e) < need:
+        e += 1
+    return max(e, LEAST_EXPONENT)
+
+
+@dataclass
+class Point:
+    """One place where numbers are rounded; `amax` is what the next step's exponent is taken from."""
+
+    name: str
+    bits: int
+    signed: bool
+    rounding: str
+    scale: str
+    seed: int
+    amax: Fraction | None = None
+    exponents: list[int] = field(default_factory=list)
+
+    @property
+    def largest(self) -> int:
+        return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
+
+    def store(self, x: Wide, step: int, cap: int | None = None) -> Stored:
+        """Round `x` with this step's noise. `cap` is the largest value stored."""
+        exponent = self._choose(x, cap)
+        if cap is not None:
+            x = _capped(x, cap)
+        noise = Place(self.seed, step, self.name).draw(x.codes.shape) if self.rounding == "stochastic" else None
+        lowest = -self.largest if self.signed else 0
+        return Stored(to_grid(x, exponent, lowest, self.largest, self.rounding, noise), exponent)
+
+    def _choose(self, x: Wide, cap: int | None) -> int:
+        seen = self._largest_seen(x)
+        if cap is not None:
+            seen = min(seen, Fraction(cap))
+        used = seen
+        if self.amax is not None and self.scale in ("delayed", "static"):
+            used = self.amax
+        elif self.amax is not None and self.scale == "moving-average":
+            used = Fraction(KEPT * float(self.amax) + (1 - KEPT) * float(seen))
+        if self.scale != "static" or self.amax is None:
+            self.amax = used if self.scale == "moving-average" else seen
+        self.exponents.append(smallest_exponent(self.largest, used))
+        return self.exponents[-1]
+
+    def _largest_seen(self, x: Wide) -> Fraction:
+        if self.scale == "percentile":
+            magnitudes = np.ldexp(np.abs(x.codes).astype(np.float64), x.exponent).ravel()
+            rank = max(1, round(SHARE_REPRESENTED * magnitudes.size))
+            return Fraction(float(np.partition(magnitudes, rank - 1)[rank - 1]))
+        codes = abs(x.codes) if self.signed else np.maximum(x.codes, 0)
+        if np.ndim(x.exponent) == 0:
+            return value(int(codes.max(initial=0)), int(x.exponent))
+        grids = np.broadcast_to(x.exponent, codes.shape)
+        return max(value(int(codes[grids == grid].max()), int(grid)) for grid in np.unique(grids))
+
+
+def _capped(x: Wide, cap: int) -> Wide:
+    """min(x, cap), on grids that hold the cap."""
+    grid = np.minimum(x.exponent, 0)
+    codes = x.codes << (x.exponent - grid)
+    return Wide(np.minimum(codes, np.int64(cap) << np.minimum(-grid, 55)), grid)

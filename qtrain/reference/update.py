@@ -1,0 +1,82 @@
+"""SGD with momentum and weight decay on integers; sums wider than a float64's 53 bits are rounded to them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from qtrain.reference.layout import Numbers, Sgd
+from qtrain.reference.numbers import Stored, Wide, add, nearest_even, to_grid, value
+from qtrain.reference.points import smallest_exponent
+from qtrain.reference.noise import Place
+
+CONSTANT_BITS = 16
+SUM_BITS = 53
+
+
+def constant(x: float | Fraction) -> tuple[int, int]:
+    """x as a 16-bit mantissa and an exponent."""
+    if x == 0:
+        return 0, 0
+    mantissa, exponent = math.frexp(float(x))
+    return round(mantissa * 2**CONSTANT_BITS), exponent - CONSTANT_BITS
+
+
+def times(x: Wide, factor: tuple[int, int]) -> Wide:
+    """x times a constant, to 53 bits."""
+    codes = x.codes
+    if int(abs(codes).max(initial=0)).bit_length() + CONSTANT_BITS + 1 > 62:
+        codes = codes.astype(object)
+    return fitted(Wide(codes * factor[0], int(x.exponent) + factor[1]))
+
+
+def fitted(x: Wide) -> Wide:
+    """Every code rounded to nearest even at 53 significant bits."""
+    if int(abs(x.codes).max(initial=0)).bit_length() <= SUM_BITS:
+        return x
+    flat = []
+    for code in x.codes.ravel().tolist():
+        extra = max(abs(code).bit_length() - SUM_BITS, 0)
+        flat.append(int(nearest_even(np.array(code, dtype=object), extra)) << extra)
+    return Wide(np.array(flat, dtype=object).reshape(x.codes.shape), x.exponent)
+
+
+@dataclass
+class Parameter:
+    """One parameter's stored numbers: the master, its largest exponent so far, and the momentum."""
+
+    name: str
+    master: Stored
+    master_bits: int
+    momentum_bits: int
+    momentum: Stored | None = None
+
+    def update(self, gradient: Stored, batch_scale: Fraction, sgd: Sgd, numbers: Numbers, step: int) -> None:
+        """v <- mu v + s g + d w, rounded where kept; w <- w - eta v, rounded."""
+        w = Wide(self.master.codes, self.master.exponent)
+        v = times(Wide(gradient.codes, gradient.exponent), constant(batch_scale))
+        if sgd.momentum and self.momentum is not None:
+            v = fitted(add(times(Wide(self.momentum.codes, self.momentum.exponent), constant(sgd.momentum)), v))
+        if sgd.weight_decay:
+            v = fitted(add(v, times(w, constant(sgd.weight_decay))))
+        if sgd.momentum:
+            self.momentum = self._round(v, self.momentum_bits, None, "momentum", numbers, step)
+            v = Wide(self.momentum.codes, self.momentum.exponent)
+        rate, exponent = constant(sgd.lr)
+        stepped = fitted(add(w, times(v, (-rate, exponent))))
+        self.master = self._round(stepped, self.master_bits, self.master.exponent, "master", numbers, step)
+
+    def _round(
+        self, x: Wide, bits: int, least: int | None, role: str, numbers: Numbers, step: int
+    ) -> Stored:
+        largest = 2 ** (bits - 1) - 1
+        exponent = smallest_exponent(largest, value(int(abs(x.codes).max(initial=0)), int(x.exponent)))
+        if least is not None:
+            exponent = max(exponent, least)
+        noise = None
+        if numbers.rounding == "stochastic":
+            noise = Place(numbers.seed, step, f"main.{self.name}.{role}").draw(x.codes.shape)
+        return Stored(to_grid(x, exponent, -largest, largest, numbers.rounding, noise), exponent)

@@ -1,0 +1,296 @@
+"""The simulator held against the integer reference: the same steps on the same data, every stored tensor compared."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hwmodel.operations import MAC_KINDS
+from qtrain import data, models
+from qtrain.errors import QtrainError
+from qtrain.formats.fixed import FixedTensor
+from qtrain.layers import NumberPlan, QuantizedNetwork, quantize
+from qtrain.layers.exact import CARRIER, FLOAT64
+from qtrain.layers.graph import Step, trace
+from qtrain.layers.loss import cross_entropy
+from qtrain.layers.norm import RUNNING_SHARE
+from qtrain.layers.optimizer import FixedSGD
+from qtrain.layers.quantizer import Clock
+from qtrain.reference import Engine, Node, Numbers
+from qtrain.reference.layout import Sgd
+from qtrain.reference.numbers import Stored, Wide
+
+PASSES = ("forward", "error", "gradient", "update")
+PARAMETERS = {"weight": "weight", "scale": "scale", "shift": "shift"}
+GRADIENTS = {"gradient": "weight", "bias_gradient": "bias", "scale_gradient": "weight", "shift_gradient": "bias"}
+SGD = Sgd(lr=0.05, momentum=0.9, weight_decay=1e-4)
+"""Constants with long mantissas, so that every term of the update counts."""
+
+Key = tuple[str, str, str]
+
+
+@dataclass
+class Comparison:
+    """Elements and mismatches of each (layer, pass), and the first tensor that differed."""
+
+    elements: dict[tuple[str, str], int] = field(default_factory=dict)
+    mismatches: dict[tuple[str, str], int] = field(default_factory=dict)
+    first: str | None = None
+
+    def add(self, step: int, key: Key, simulated: FixedTensor | None, reference: Stored | None) -> None:
+        """Compare one tensor; one that only one side stored counts as wholly different."""
+        layer, which, tensor = key
+        if simulated is None or reference is None:
+            there = simulated.values.numel() if simulated is not None else reference.codes.size  # type: ignore[union-attr]
+            wrong = there
+        else:
+            there = reference.codes.size
+            wrong = _differing(simulated, reference)
+        place = (layer, which)
+        self.elements[place] = self.elements.get(place, 0) + there
+        self.mismatches[place] = self.mismatches.get(place, 0) + wrong
+        if wrong and self.first is None:
+            self.first = f"step {step}, {layer}, {which}, {tensor}: {wrong} of {there}"
+
+
+def _differing(simulated: FixedTensor, reference: Stored) -> int:
+    """Elements whose value differs; all where shape or exponent do (the optimizer keeps no exponent of momentum)."""
+    if simulated.values.numel() != reference.codes.size or simulated.exponent not in (None, reference.exponent):
+        return int(reference.codes.size)
+    codes = simulated.values.detach().double().flatten() * math.ldexp(1.0, -reference.exponent)
+    return int((codes.numpy() != reference.codes.ravel()).sum())
+
+
+def verify(
+    model: str, bits: int = 8, numbers: str = "fixed", steps: int = 3, data_name: str = "digits", *, batch: int = 8,
+    seed: int = 0, scale: str = "delayed", rounding: str = "stochastic", sgd: Sgd = SGD, data_dir: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Train `model` for `steps` steps on `batch` instances each, in the simulator and in the reference.
+
+    Returns {model, numbers, bits, steps, batch, elements, mismatches, first_mismatch, convolution_exact, layers:
+    [{layer, passes: {pass: {elements, mismatches, accumulator_bits}}, assurance}], accumulator_bits_available}.
+    Raises QtrainError for numbers that have no integer definition.
+    """
+    if numbers != "fixed":
+        why = {"float32": "float sums depend on their order", "banner8": "its weight gradient is not quantized"}
+        raise QtrainError(f"numbers {numbers} is not verifiable: {why.get(numbers, 'no reference exists')}; use fixed")
+    info = models.info(model)
+    if info.task != "classify":
+        raise QtrainError(f"model {model} reconstructs its input; only softmax cross-entropy has an integer definition")
+    dataset = data.load(data_name, data_dir)
+    if info.n_classes < dataset.n_classes:
+        info = models.info(model, n_classes=dataset.n_classes)
+    module = models.build(model, info.input_shape, info.n_classes, seed)
+    plan = NumberPlan.fixed(bits, seed=seed, scale=scale, rounding=rounding)
+    from qtrain.training.setup import standardized  # the loop's own preparation of images
+
+    take = np.arange(steps * batch) % len(dataset.train_labels)
+    pixels = standardized(dataset.train_images[take], info.input_shape, dataset)
+    labels = torch.from_numpy(dataset.train_labels[take].copy())
+    report = verify_module(
+        module, info.input_shape, plan, list(zip(pixels.split(batch), labels.split(batch), strict=True)), sgd, model
+    )
+    return {"model": model, "numbers": numbers, "bits": bits, "steps": steps, "batch": batch, **report}
+
+
+def verify_module(
+    module: torch.nn.Module, input_shape: tuple[int, ...], plan: NumberPlan, batches: list[tuple[Tensor, Tensor]],
+    sgd: Sgd = SGD, name: str = "model", train: str = "all",
+) -> dict[str, Any]:  # fmt: skip
+    """`verify` for a module of your own: `batches` of pixels [n, C, H, W] and labels [n]; `train` globs of layers."""
+    net = quantize(module, input_shape, plan, name=name)
+    net.choose_trained(train)
+    optimizer = FixedSGD(net, sgd.lr, sgd.momentum, sgd.weight_decay)
+    reference: dict[Key, Stored] = {}
+    engine = build_engine(net, trace(module, input_shape, name)[0], optimizer, reference)
+    compared = Comparison()
+    carried: dict[tuple[str, str], set[str]] = {}
+    for index, (x, labels) in enumerate(batches):
+        simulated = simulate(net, optimizer, x, labels, index)
+        reference.clear()
+        engine.step(index, exact_pixels(x, plan), labels.numpy(), sgd)
+        for key in dict.fromkeys([*simulated, *reference]):
+            compared.add(index, key, simulated.get(key), reference.get(key))
+        _compare_statistics(compared, index, net, engine)
+        for unit in net.units:
+            for which, how in getattr(unit, "carried", {}).items():
+                carried.setdefault((unit.name, which), set()).add(how)
+    return _report(net, engine, compared, carried)
+
+
+def simulate(
+    net: QuantizedNetwork, optimizer: FixedSGD, x: Tensor, labels: Tensor, step: int
+) -> dict[Key, FixedTensor]:
+    """One training step of the simulator; every stored tensor by (layer, pass, tensor)."""
+    made: dict[Key, FixedTensor] = {}
+
+    def keep(layer: str, which: str, tensor: str, stored: FixedTensor) -> None:
+        made[layer, which, tensor] = FixedTensor(stored.values.clone(), stored.exponent)
+
+    def keep_parameter(name: str, stored: FixedTensor) -> None:
+        layer, _, role = name.rpartition(".")
+        if role in PARAMETERS:
+            keep(layer, "forward", PARAMETERS[role], stored)
+        elif role in GRADIENTS:
+            keep(layer, "gradient", GRADIENTS[role], stored)
+
+    net.watch = keep
+    for point in net.quantizers().values():
+        point.watch = keep_parameter
+    net.step = step
+    logits, tape = net.run(x)
+    _, error, scale = cross_entropy(logits, labels)
+    start = net.logit_error(error, tape)
+    keep("loss", "error", "logits", start)
+    net.run_back(tape, start)
+    learned = [name for name, p in net.model.named_parameters() if p.grad is not None]
+    optimizer.step(Clock(net.plan.seed, step), scale)
+    for name in learned:
+        layer = name.rpartition(".")[0]
+        keep(layer, "update", name, FixedTensor(optimizer.parameters[name].detach(), optimizer.exponents[name]))
+        if name in optimizer.velocity:
+            keep(layer, "update", f"{name}.momentum", FixedTensor(optimizer.velocity[name]))
+    net.watch = None
+    return made
+
+
+def exact_pixels(x: Tensor, plan: NumberPlan) -> Wide:
+    """Pixels as integers x 2^exponent, element by element: what the device's input table is made of."""
+    mantissas, exponents = np.frexp(x.numpy().astype(np.float64))
+    return Wide(np.ldexp(mantissas, 24).astype(np.int64), exponents.astype(np.int64) - 24)
+
+
+def _masters(optimizer: FixedSGD) -> dict[str, Stored]:
+    found = {}
+    for name, parameter in optimizer.parameters.items():
+        exponent = optimizer.exponents[name]
+        codes = parameter.detach().double().numpy() * math.ldexp(1.0, -exponent)
+        found[name] = Stored(codes.astype(np.int64), exponent)
+    return found
+
+
+def build_engine(
+    net: QuantizedNetwork, steps: list[Step], optimizer: FixedSGD, record: dict[Key, Stored]
+) -> Engine:
+    """The reference of `net` in its present state; it writes every stored tensor into `record`."""
+    nodes = [_node(net, step) for step in steps]
+    statistics = {
+        step.layer.name: tuple([Fraction(v) for v in buffer.double().tolist()] for buffer in _buffers(step.module))
+        for step in steps if step.layer.kind == "batchnorm"
+    }  # fmt: skip
+
+    def keep(layer: str, which: str, tensor: str, stored: Stored) -> None:
+        record[layer, which, tensor] = stored
+
+    numbers = Numbers(net.plan.seed, net.plan.rounding, net.plan.scale)
+    return Engine(nodes, numbers, _masters(optimizer), statistics, keep)  # type: ignore[arg-type]
+
+
+def _buffers(module: Any) -> tuple[Tensor, Tensor]:
+    return module.running_mean, module.running_var
+
+
+def _node(net: QuantizedNetwork, step: Step) -> Node:
+    layer, module = step.layer, step.module
+    pad, dilation, moves = (0, 0, 0, 0), (1, 1), tuple(step.moves)
+    if layer.kind == "conv":
+        assert isinstance(module, torch.nn.Conv2d)
+        left, right, top, bottom = step.pad or (0, 0, 0, 0)
+        height, width = (int(p) for p in module.padding)
+        pad = (top + height, bottom + height, left + width, right + width)
+        dilation = (module.dilation[0], module.dilation[1])
+    elif layer.kind in ("maxpool", "avgpool"):
+        height, width = step.padding
+        pad = (height, height, width, width)
+    epsilon, share = 0.0, 0.0
+    if layer.kind == "batchnorm":
+        epsilon = float(module.eps)  # type: ignore[union-attr,arg-type]
+        share = RUNNING_SHARE if module.momentum is None else float(module.momentum)  # type: ignore[union-attr,arg-type]
+    trains = "none"
+    if layer.n_parameters and layer.name not in net.frozen:
+        trains = "bias" if layer.name in net.bias_only else "all"
+    return Node(layer, net.plan.for_layer(layer.name), pad, dilation, epsilon, share, moves, trains)
+
+
+def _compare_statistics(compared: Comparison, step: int, net: QuantizedNetwork, engine: Engine) -> None:
+    """Running means and variances, exact fractions against float32 buffers."""
+    for name, held in engine.statistics.items():
+        module = net.model.get_submodule(name)
+        for tensor, (buffer, expected) in zip(
+            ("mean", "variance"), zip(_buffers(module), held, strict=True), strict=True
+        ):
+            wrong = sum(Fraction(a) != b for a, b in zip(buffer.double().tolist(), expected, strict=True))
+            place = (name, "forward")
+            compared.elements[place] = compared.elements.get(place, 0) + len(expected)
+            compared.mismatches[place] = compared.mismatches.get(place, 0) + wrong
+            if wrong and compared.first is None:
+                compared.first = f"step {step}, {name}, forward, running {tensor}: {wrong} of {len(expected)}"
+
+
+def _report(
+    net: QuantizedNetwork, engine: Engine, compared: Comparison, carried: dict[tuple[str, str], set[str]]
+) -> dict[str, Any]:
+    rows = []
+    for layer in net.network.layers:
+        passes = {}
+        for which in PASSES:
+            place = (layer.name, which)
+            if place in compared.elements:
+                passes[which] = {"elements": compared.elements[place], "mismatches": compared.mismatches[place]}
+                if place in engine.sums:
+                    passes[which]["accumulator_bits"] = engine.sums[place].bit_length() + 1
+        rows.append({"layer": layer.name, "passes": passes, "assurance": _assurance(net, layer, carried)})
+    return {
+        "elements": sum(compared.elements.values()),
+        "mismatches": sum(compared.mismatches.values()),
+        "first_mismatch": compared.first,
+        "convolution_exact": convolution_is_exact(),
+        "accumulator_bits_available": net.plan.widths.accumulator_bits,
+        "layers": rows,
+    }
+
+
+def _assurance(net: QuantizedNetwork, layer: Any, carried: dict[tuple[str, str], set[str]]) -> str:
+    """How the layer's sums are kept exact, in words."""
+    if layer.kind in MAC_KINDS:
+        parts = []
+        for which in ("forward", "error", "gradient"):
+            hows = carried.get((layer.name, which), set())
+            if hows:
+                worst = FLOAT64 if FLOAT64 in hows else max(hows - {CARRIER}, default=CARRIER)
+                parts.append(f"{which}: {'certificate' if worst == CARRIER else f'fallback, {worst}'}")
+        return "; ".join(parts)
+    if layer.kind == "batchnorm":
+        return "certificate: channel sums in float64, multiply-adds within the carrier by construction"
+    if layer.kind in ("maxpool", "shortcut", "activation"):
+        return "certificate: codes are copied"
+    return "certificate: few-term sums in float64 or int64"
+
+
+def convolution_is_exact() -> bool:
+    """Probe: do this machine's float32 convolutions add integers up to 2^24 exactly, in all three passes?
+
+    Compared with float64 on codes as large as the certificates allow. A Winograd or reduced-precision kernel fails.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for groups, channels, size in ((1, 16, 12), (16, 16, 9), (1, 3, 8)):
+        x = torch.randint(0, 256, (3, channels, size, size), generator=generator).float()
+        w = torch.randint(-127, 128, (16, channels // groups, 3, 3), generator=generator).float()
+        g = torch.randint(-127, 128, (3, 16, size, size), generator=generator).float()
+        for layout in (torch.contiguous_format, torch.channels_last):
+            x, g = x.contiguous(memory_format=layout), g.contiguous(memory_format=layout)
+            single = torch.nn.functional.conv2d(x, w, padding=1, groups=groups)
+            double = torch.nn.functional.conv2d(x.double(), w.double(), padding=1, groups=groups)
+            arguments: tuple[Any, ...] = (None, [1, 1], [1, 1], [1, 1], False, [0, 0], groups, [True, True, False])
+            back = torch.ops.aten.convolution_backward(g, x, w, *arguments)
+            exact = torch.ops.aten.convolution_backward(g.double(), x.double(), w.double(), *arguments)
+            pairs = [(single, double), (back[0], exact[0]), (back[1], exact[1])]
+            if not all(torch.equal(a.double(), b) for a, b in pairs):
+                return False
+    return True
