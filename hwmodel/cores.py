@@ -89,7 +89,7 @@ def core(name: str) -> Core:
         name,
         row["basis"],
         row["source"],
-        row.get("reference", inherited.get("reference", "cmsis-nn-7")),
+        row.get("reference", inherited.get("reference", "")),
         tuple(row.get("native_bits", base.native_bits if base else ())),
         row.get("unpack", inherited.get("unpack", 0.0) * scale),
         row["bound"],

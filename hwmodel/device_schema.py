@@ -49,7 +49,7 @@ MCU = Schema(
 
 ACCELERATOR = Schema(
     required_texts=("dataflow",),
-    optional_texts=("zeros", "datapath"),
+    optional_texts=("zeros", "datapath", "core", "fused", "power_basis", "error_class"),
     required={"clock_hz": "Hz", "sram_bytes": "byte"},
     optional={"*": "", "*.*": "", "*.*.*": ""},
 )

@@ -63,8 +63,8 @@ def core_cycles(work: Work, floating: bool, core: Core, library: Library, factor
     bound = core.float_bound if floating else core.bound
     product = max(unit(work.kernel) * _width(work, floating, core), bound)
     cycles = work.units * product + work.outputs * unit(work.kernel + "_output")
-    if work.kernel.endswith("_gradient"):
-        cycles = min(cycles, work.units * max(unit("outer"), bound))  # rank-1 updates when little is summed
+    if work.kernel == "linear_gradient":  # small batches: rank-1 updates straight into the gradient
+        cycles = min(cycles, work.units * max(unit("outer"), bound))
     return cycles + unpacking
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from hwmodel import leave_out, refit
+from hwmodel import leave_out, refit, training_passes
 from hwmodel.fit import Row
 from hwmodel.leave_out import Errors, mean_error
 
@@ -21,7 +21,7 @@ TARGETS = {
 
 
 def report() -> dict[str, Any]:
-    """Plain data: `summary` of mean errors with their targets, `latency` and `energy` row by row."""
+    """Plain data: `summary` of mean errors with their targets, `latency`, `energy` and training `passes` row by row."""
     latency = {
         "fitted": leave_out.in_sample(),
         "task_left_out": leave_out.one_task(),
@@ -42,6 +42,7 @@ def report() -> dict[str, Any]:
             for split, errors in energy.items()
             for row, error in errors.items()
         ],
+        "passes": training_passes.rows(),
     }
 
 
@@ -99,6 +100,10 @@ def render(data: dict[str, Any]) -> str:
     for row in data["energy"]:
         name = f"{row['board']} {row['kernels']} {row['release']}"
         lines.append(f"{name:32}{row['task']:4}{row['measured_j'] * 1e3:10.4f} {row['error']:+6.1%}  {row['split']}")
+    lines.append("training passes of one convolution, cycles per MAC: measured, predicted by the instruction tables")
+    for row in data["passes"]:
+        name = f"{row['core']} {row['kernels'] or 'SIMD'}"
+        lines.append(f"{name:24}{row['pass']:10}{row['measured']:8.3f}{row['predicted']:8.3f} {row['error']:+6.1%}")
     summary = data["summary"]
     lines.append(f"mean absolute errors over {summary['n_latency_rows']} rows")
     for key, value in summary.items():
