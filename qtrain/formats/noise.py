@@ -50,6 +50,8 @@ class Stream:
 
 def noise(shape: torch.Size, stream: Stream, like: Tensor) -> Tensor:
     """Integers 0 .. 2^24 - 1, uniform, as a float tensor of `shape` in the dtype and memory format of `like`."""
+    if not shape:  # a single number, such as a learned scale
+        return noise(torch.Size((1,)), stream, like).view(())
     channels_last = like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last)
     inner = _row_indices(tuple(shape[1:]), channels_last, like.device)
     rows = stream.rows if stream.rows is not None else torch.arange(shape[0], device=like.device)

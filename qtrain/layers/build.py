@@ -75,8 +75,26 @@ def build_units(
             positive = unsigned[layer.inputs[0]]
         unsigned[layer.name] = positive
         bits = widths.norm_bits if layer.normalized or layer.name == last else widths.activation_bits
-        units.append(_unit(step, widths, bits, positive, points, pruner))
+        make = _unit if step.calls is None else _native_unit
+        units.append(make(step, widths, bits, positive, points, pruner))
     return units, points.made
+
+
+def _native_unit(step: Step, widths: Widths, bits: int, positive: bool, points: _Points, pruner: Pruner) -> Any:
+    from qtrain.layers.native import NativeUnit
+
+    name = step.layer.name
+    roles = ["error", "error2"][: max(len(step.layer.inputs), 1)]
+    errors = [points.point(name, role, widths.error_bits, backward=True) for role in roles]
+    gradients = {
+        parameter: points.point(
+            name, f"{call.node.name}_{key.replace('.', '_')}_gradient", widths.gradient_bits, backward=True,
+            scale="dynamic",
+        )
+        for call in step.calls or () if call.module is not None
+        for key, parameter in call.module.named_parameters()
+    }  # fmt: skip
+    return NativeUnit(step, errors, gradients, pruner, zlib.crc32(name.encode()))
 
 
 def _unit(step: Step, widths: Widths, bits: int, positive: bool, points: _Points, pruner: Pruner) -> Any:

@@ -1,4 +1,4 @@
-"""Float32 layers, and layers made by others: forward as they are, backward by PyTorch's own derivative of one layer."""
+"""Float32 layers: forward as they are, backward by PyTorch's own derivative of one layer."""
 
 from __future__ import annotations
 
@@ -36,10 +36,9 @@ class PassThrough:
 
 
 class AutogradUnit:
-    """A layer whose backward is PyTorch's: a float32 normalization, or a layer built by another library.
+    """A float32 normalization, whose backward is PyTorch's.
 
-    `output` quantizes what the layer returns, `error` its input error, `gradient` each parameter's gradient; a layer
-    made of Brevitas modules thus keeps its own forward quantizers and gets our backward ones.
+    `output` stores what the layer returns, `error` its input error, `gradient` each parameter's gradient.
     """
 
     def __init__(

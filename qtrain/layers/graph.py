@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
 from hwmodel.network import Network
 from hwmodel.operations import MAC_KINDS, Layer
@@ -23,7 +22,7 @@ from qtrain.errors import QtrainError
 _RELU = {nn.ReLU: "relu", nn.ReLU6: "relu6", F.relu: "relu", torch.relu: "relu", F.relu6: "relu6", "relu": "relu",
          "relu_": "relu"}  # fmt: skip
 _ADD = {operator.add, operator.iadd, torch.add, "add", "add_"}
-_FLATTEN = {nn.Flatten, torch.flatten, "flatten", "view", "reshape"}
+FLATTEN = {nn.Flatten, torch.flatten, "flatten", "view", "reshape"}
 _SKIP = {nn.Identity, "contiguous"}
 _PAD = {nn.ZeroPad2d, nn.ConstantPad2d, F.pad}
 _MAX = {nn.MaxPool2d, F.max_pool2d, torch.max_pool2d}
@@ -43,13 +42,40 @@ class Step:
     pad: tuple[int, ...] = ()
     padding: tuple[int, int] = (0, 0)
     moves: list[tuple[str, Any]] = field(default_factory=list)  # ("slice", slices) | ("pad", widths)
+    calls: list[Any] | None = None  # in a Brevitas model: what computes it, one after the other
+
+
+def is_brevitas(model: nn.Module) -> bool:
+    """Whether `model` contains layers of Brevitas, which then run by their own code (qtrain.layers.native)."""
+    return any(m.__module__.startswith("brevitas.nn") for m in model.modules())
 
 
 class _Tracer(fx.Tracer):
-    """Keeps Brevitas layers whole besides PyTorch's own."""
+    """In a Brevitas model its layers, and modules with parameters of their own, stay whole besides PyTorch's."""
+
+    def __init__(self, native: bool, device: torch.device) -> None:
+        super().__init__()
+        self.native, self.device = native, device
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return m.__module__.startswith("brevitas.nn") or super().is_leaf_module(m, module_qualified_name)
+        own = self.native and any(True for _ in m.parameters(recurse=False))
+        return own or m.__module__.startswith("brevitas.nn") or super().is_leaf_module(m, module_qualified_name)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        proxy = super().proxy(node)
+        proxy.device = self.device  # type: ignore[attr-defined]  # `torch.tensor(..., device=x.device)` in a forward needs a real one
+        return proxy
+
+
+class _Shapes(fx.Interpreter):
+    """Runs the traced model and notes the shape of every tensor at its node (Brevitas' tensors included)."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        tensor = getattr(result, "value", result)
+        if isinstance(tensor, torch.Tensor):
+            n.meta["shape"] = tuple(tensor.shape)
+        return result
 
 
 def trace(model: nn.Module, input_shape: tuple[int, ...], name: str) -> tuple[list[Step], Network]:
@@ -57,12 +83,14 @@ def trace(model: nn.Module, input_shape: tuple[int, ...], name: str) -> tuple[li
 
     Raises QtrainError naming the layer that can't be simulated and why.
     """
+    native, device = is_brevitas(model), _device(model)
     try:
-        graph = _Tracer().trace(model)
+        graph = _Tracer(native, device).trace(model)
         gm = fx.GraphModule(model, graph)
         was_training = model.training
         gm.eval()
-        ShapeProp(gm).propagate(torch.zeros(2, *input_shape, device=_device(model)))
+        with torch.no_grad():
+            _Shapes(gm).run(torch.zeros(2, *input_shape, device=device))
         gm.train(was_training)
     except QtrainError:
         raise
@@ -72,13 +100,20 @@ def trace(model: nn.Module, input_shape: tuple[int, ...], name: str) -> tuple[li
             f"{name}: the model can't be traced for input {input_shape}: {reason}; its forward must not branch on data "
             "and must fit the input shape (--input-shape)"
         ) from error
-    builder = _Builder(gm, name)
+    builder = Builder(gm, name)
+    if native:
+        from qtrain.layers.native_graph import NativeBuilder
+
+        builder = NativeBuilder(gm, name)
     for node in graph.nodes:
-        builder.visit(node)
+        if "shape" in node.meta or node.op == "output":  # the others are sizes, read by a view
+            builder.visit(node)
     return builder.finish()
 
 
-class _Builder:
+class Builder:
+    """Turns the nodes of a traced plain model into steps."""
+
     def __init__(self, gm: fx.GraphModule, name: str) -> None:
         self.gm, self.name = gm, name
         self.steps: dict[str, Step] = {}
@@ -105,7 +140,7 @@ class _Builder:
         if node.op != "call_module":
             return node.target, None
         module = self.gm.get_submodule(str(node.target))
-        for known in (*_MAC, *_NORM, *_RELU, *_MAX, *_AVG, *_ADAPTIVE, *_PAD, *_FLATTEN, *_SKIP, *_DROPOUT):
+        for known in (*_MAC, *_NORM, *_RELU, *_MAX, *_AVG, *_ADAPTIVE, *_PAD, *FLATTEN, *_SKIP, *_DROPOUT):
             if isinstance(known, type) and type(module) is known:
                 return known, module
         return type(module), module
@@ -114,7 +149,7 @@ class _Builder:
         source = node.args[0] if node.args else None
         if not isinstance(source, fx.Node) or source not in self.alias:
             raise self._unsupported(node, key)
-        if key in _SKIP or (key in _FLATTEN and self._flattens(node)):
+        if key in _SKIP or (key in FLATTEN and self._flattens(node)):
             self.alias[node] = self.alias[source]
         elif key in _DROPOUT:
             p = getattr(module, "p", node.kwargs.get("p", 0.5))
@@ -142,8 +177,7 @@ class _Builder:
             raise self._unsupported(node, key)
 
     def _flattens(self, node: fx.Node) -> bool:
-        shape = node.meta["tensor_meta"].shape
-        return len(shape) == 2 or tuple(shape) == tuple(node.args[0].meta["tensor_meta"].shape)
+        return len(node.meta["shape"]) == 2 or node.meta["shape"] == node.all_input_nodes[0].meta["shape"]
 
     def _unsupported(self, node: fx.Node, key: Any) -> QtrainError:
         label = getattr(key, "__name__", str(key))
@@ -166,7 +200,7 @@ class _Builder:
         if kind == "conv":
             if module.padding_mode != "zeros" or isinstance(module.padding, str):  # type: ignore[union-attr]
                 raise QtrainError(f"{self.name}: layer {self._label(node)} needs numeric zero padding")
-        elif len(source.meta["tensor_meta"].shape) != 2:
+        elif len(source.meta["shape"]) != 2:
             raise QtrainError(f"{self.name}: layer {self._label(node)}: flatten its input to [n, features] first")
         layer = self._layer(origin, kind, (self.alias[origin],), node)
         layer = dataclasses.replace(
@@ -185,7 +219,7 @@ class _Builder:
         name = self.alias[source]
         step = self.steps[name]
         fusable = step.layer.kind in (*MAC_KINDS, "batchnorm", "add") and step.layer.activation == "none"
-        if fusable and len(source.users) == 1:
+        if fusable and n_readers(source) == 1:
             step.layer = dataclasses.replace(step.layer, activation=which)
             self.alias[node] = name
         else:
@@ -200,7 +234,7 @@ class _Builder:
             self.alias[node] = self.alias[source]
             return
         previous = self.steps[self.alias[source]]
-        if previous.moves and len(source.users) == 1:  # slice then pad: one shortcut
+        if previous.moves and n_readers(source) == 1:  # slice then pad: one shortcut
             shape = _shape(node)
             previous.layer = dataclasses.replace(
                 previous.layer, out_channels=shape[0], out_height=shape[1], out_width=shape[2]
@@ -265,13 +299,18 @@ class _Builder:
         return done, Network(self.name, tuple(step.layer for step in done))
 
 
+def n_readers(node: fx.Node) -> int:
+    """How many operations read the node's values (not merely its sizes)."""
+    return sum("shape" in user.meta or user.op == "output" for user in node.users)
+
+
 def _fork(layer: Layer) -> Layer:
     shape = (layer.out_channels, layer.out_height, layer.out_width)
     return Layer(f"{layer.name}.fork", "fork", (layer.name,), *shape, *shape)
 
 
 def _shape(node: fx.Node) -> tuple[int, int, int]:
-    shape = tuple(node.meta["tensor_meta"].shape)[1:]
+    shape = node.meta["shape"][1:]
     if len(shape) == 1:
         return int(shape[0]), 1, 1
     if len(shape) != 3:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ from hwmodel.trace import Trace
 from qtrain.errors import QtrainError
 from qtrain.formats.fixed import FixedTensor, carrier_dtype
 from qtrain.layers.build import build_units
-from qtrain.layers.graph import trace
+from qtrain.layers.graph import is_brevitas, trace
 from qtrain.layers.plan import NumberPlan
 from qtrain.layers.pointwise import ForkUnit
 from qtrain.layers.quantizer import Clock
@@ -179,12 +180,13 @@ class QuantizedNetwork(nn.Module):
         return trace_
 
     def _carrier(self, x: Tensor) -> Tensor:
-        dtype = torch.float32 if self.plan.floating else carrier_dtype(self.widest)
+        dtype = torch.float32 if self.plan.floating or self.native else carrier_dtype(self.widest)
         if x.dim() == 4 and self.memory_format is not None:
             return x.to(dtype, memory_format=self.memory_format)
         return x.to(dtype)
 
     memory_format: torch.memory_format | None = None
+    native = False  # of Brevitas layers, which expect float32
 
     @property
     def widest(self) -> int:
@@ -248,8 +250,14 @@ def quantize(
     qtrain's own twins of the same bits. Raises QtrainError naming a layer that can't be simulated.
     """
     steps, network = trace(model, input_shape, name)
+    native = is_brevitas(model)
+    if native and not plan.floating:
+        from qtrain.layers.native_graph import widths_of
+
+        plan = dataclasses.replace(plan, layers={**plan.layers, **widths_of(steps)})
     pruner = pruner if pruner is not None else NoPruning()
     units, points = build_units(steps, plan, pruner, engine)
     net = QuantizedNetwork(model, network, units, plan, pruner)
+    net.native = native
     net._points = points
     return net
