@@ -60,7 +60,7 @@ class Datapath:
         if self.kind == "simd" and parts == 1:
             return max(a, b) / self.native
         if self.kind == "bit-serial":
-            return -(-a // self.native) * b / self.native
+            return -(-a // self.native)
         return parts
 
     def mac_j(self, input_bits: int, filter_bits: int, floating: bool) -> float:

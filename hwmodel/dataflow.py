@@ -27,6 +27,7 @@ class Array:
     buffer_bytes: int
     element_bytes: float
     sum_bytes: float
+    output_cycles: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Roofline of a GPU or CPU module: each kernel takes the longer of its arithmetic and its memory traffic, plus a launch.
+"""Roofline of a GPU or CPU module: a kernel takes the longer of its arithmetic and its traffic, plus a launch.
 
 Energy is the stated module power x time: the profile says on what that power rests (Williams et al., Roofline, CACM
 2009, for the time).

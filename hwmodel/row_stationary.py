@@ -46,7 +46,7 @@ def _choices(nest: Nest, array: Array) -> Iterator[tuple[int, int, int, int]]:
         sets = stacked * (array.cols // strip) if strip <= array.cols else stacked // ceil_div(strip, array.cols)
         for f in _halves(filters):
             for t in _powers(min(sets, ceil_div(nest.k, f))):
-                sums = f * t * strip * nest.q * array.sum_bytes
+                sums = min(nest.k, f * t) * strip * nest.q * array.sum_bytes
                 for u in _powers(min(sets // t, ceil_div(nest.c * nest.groups * nest.n, channels))):
                     inputs = channels * u * nest.input_rows(strip) * nest.input_width * array.element_bytes
                     if sums + inputs <= half:
@@ -88,8 +88,9 @@ def _channels_in_pe(nest: Nest, array: Array) -> int:
 def _filters_in_pe(nest: Nest, array: Array, channels: int) -> int:
     """Filters whose rows fit a PE's filter registers and whose sums fit its sum registers, a power of two."""
     row = min(nest.s, array.input_registers) * channels
-    most = max(1, min(nest.k, array.sum_registers, array.filter_registers // row))
-    return 1 << (most.bit_length() - 1)
+    room = max(1, min(array.sum_registers, array.filter_registers // row))
+    enough = 1 << (nest.k - 1).bit_length()
+    return min(enough, 1 << (room.bit_length() - 1))
 
 
 def _halves(n: int) -> Iterator[int]:

@@ -44,14 +44,22 @@ def operations(work: Work) -> float:
     return work.units * OPERATIONS[work.kernel]
 
 
+def fused_cost(op: Op, work: Work, device: Device) -> KernelCost:
+    """A kernel in the array's output stage: its operations' energy; its cycles are the dataflow's."""
+    energy = operations(work) * device.value("vector.op_j")
+    return KernelCost(op.layer.name, op.layer.kind, work.kernel, work.phase, work.macs, 0.0, energy)
+
+
 def vector_cost(op: Op, work: Work, device: Device) -> KernelCost:
     """Cost of one kernel: operations at the unit's rate, its traffic through the buffer.
 
     Raises HwmodelError for a kernel without a count.
     """
     n_operations = operations(work)
+    own_rate = device.get(f"vector.cycles.{work.kernel}", -1.0)
     cycles = max(
-        n_operations / device.value("vector.ops_per_cycle"), work.sram_bytes / device.value("bandwidth.buffer")
+        work.units * own_rate if own_rate >= 0 else n_operations / device.value("vector.ops_per_cycle"),
+        work.sram_bytes / device.value("bandwidth.buffer"),
     )
     energy = (
         n_operations * device.value("vector.op_j")

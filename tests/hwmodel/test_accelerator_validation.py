@@ -1,0 +1,58 @@
+"""Accelerator profiles against measurements and against the vendor's own estimator."""
+
+from __future__ import annotations
+
+import pytest
+
+from hwmodel import devices
+from hwmodel.accelerator import configured
+from hwmodel.devices import Device
+from hwmodel.network import load
+from hwmodel.operations import Widths
+from hwmodel.pricing import price
+from hwmodel.schedule import inference
+
+GAP9_ROWS = {  # MLPerf Tiny v1.0: latency s and energy J at 240 MHz, 0.65 V, then at 370 MHz, 0.80 V
+    "resnet8": ((0.949e-3, 27.71e-6), (0.616e-3, 40.36e-6)),
+    "dscnn": ((0.732e-3, 18.56e-6), (0.476e-3, 26.66e-6)),
+    "mobilenetv1-0.25": ((1.733e-3, 40.80e-6), (1.125e-3, 58.36e-6)),
+    "autoencoder": ((0.271e-3, 5.252e-6), (0.176e-3, 7.294e-6)),
+}
+
+
+def gap9_points() -> list[Device]:
+    device = devices.load("gap9")
+    return [configured(device, 240), device]
+
+
+@pytest.mark.parametrize("network", GAP9_ROWS)
+def test_gap9_latency_and_energy_of_mlperf_tiny(network):
+    for device, (latency_s, energy_j) in zip(gap9_points(), GAP9_ROWS[network], strict=True):
+        bill = price(inference(load(network), Widths()), device, scope="inference")
+        assert bill.time_s == pytest.approx(latency_s, rel=0.15)
+        given_latency = bill.energy_j + device.value("static_w") * (latency_s - bill.time_s)
+        assert given_latency == pytest.approx(energy_j, rel=0.10)
+
+
+VELA_TOTAL_CYCLES = {  # ethos-u-vela 5.2.0, ethos-u55-128, default system; models of benchmarks/accelerators
+    "resnet8": 211382,
+    "mobilenetv1-0.25": 365178,
+    "dscnn": 88913,
+    "autoencoder": 281520,
+}
+
+
+@pytest.mark.parametrize("network", VELA_TOTAL_CYCLES)
+def test_ethos_u55_total_cycles_as_vela_estimates_them(network):
+    bill = price(inference(load(network), Widths()), devices.load("ethos-u55-128"), scope="inference")
+    assert bill.cycles == pytest.approx(VELA_TOTAL_CYCLES[network], rel=0.10)
+
+
+def test_two_bit_filters_run_faster_on_the_bit_serial_engine_and_on_packed_dot_products():
+    network = load("resnet8")
+    for name, least in (("gap9", 1.5), ("xpulp-cluster8", 1.3)):
+        device = devices.load(name)
+        wide, narrow = (
+            price(inference(network, Widths.uniform(bits)), device, scope="inference").cycles for bits in (8, 2)
+        )
+        assert wide / narrow > least
