@@ -104,7 +104,7 @@ def energy_gap9() -> Errors:
     counted: dict[str, float] = {}
     for task, name in tables()["networks"].items():
         bill = price(inference(network.load(name), Widths.uniform(8)), gap9, scope="inference")
-        counted[task] = bill.energy_j - gap9.value("energy.static_w") * bill.time_s
+        counted[task] = bill.energy_j - gap9.value("static_w") * bill.time_s
     measured = [row for row in rows() if row.board == "gap9"]
     for row in measured:
         others = [other for other in measured if other.clock_hz == row.clock_hz and other.task != row.task]

@@ -40,7 +40,7 @@ def rows() -> list[dict[str, Any]]:
                     "measured": row[phase],
                     "predicted": predicted,
                     "error": predicted / row[phase] - 1,
-                }  # fmt: skip
+                }
             )
     return found
 
