@@ -1,0 +1,190 @@
+"""Checks run over every pruner, alone and inside a network."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from qtrain import pruners
+from qtrain.errors import QtrainError
+from qtrain.experiment import Experiment
+from qtrain.formats.fixed import FixedTensor
+from qtrain.layers import NumberPlan, quantize
+from qtrain.layers.loss import cross_entropy
+from qtrain.pruners.channel import ChannelPruning
+
+SHAPE = (4, 6, 6)
+
+
+def make(kind, **settings):
+    options = {f"prune.{key}": value for key, value in settings.items()}
+    return pruners.build(Experiment().with_options({"prune.kind": kind, **options}))
+
+
+@pytest.fixture(params=pruners.names())
+def kind(request):
+    return request.param
+
+
+def prune_all(lab, pruner, steps, n=6):
+    """(error, channels, density) of every step on one layer."""
+    layer, weight = lab.conv(), lab.codes(8, 4, 3, 3, seed=99).values
+    return [pruner.prune(lab.codes(n, 8, 4, 4, seed=step), weight, layer, lab.tape(step)) for step in steps]
+
+
+def test_every_pruner_an_experiment_may_name_exists():
+    field = next(f for f in dataclasses.fields(Experiment().prune) if f.name == "kind")
+    assert sorted(field.metadata["valid"]) == sorted(pruners.names())
+
+
+def test_channels_are_ascending_and_the_shape_stays(lab, kind):
+    for error, channels, density in prune_all(lab, make(kind, keep=0.4, window=1), range(4)):
+        assert error.shape == (6, 8, 4, 4)
+        assert 0 < density <= 1
+        if channels is not None:
+            assert channels.tolist() == sorted(set(channels.tolist()))
+            assert len(channels) == 3  # round(0.4 * 8)
+
+
+def test_the_density_is_that_of_the_elements_that_take_part(lab):
+    for name in ("stochastic", "channel+stochastic"):
+        for error, channels, density in prune_all(lab, make(name, keep=0.4, window=1), range(3)):
+            left = error if channels is None else error[:, channels]
+            assert density == float((left != 0).double().mean())
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_a_mini_batch_may_hold_one_instance_or_none(lab, kind, n):
+    for error, channels, density in prune_all(lab, make(kind, window=1), range(3), n):
+        assert error.shape == (n, 8, 4, 4)
+        assert channels is None or len(channels) == 5  # round(0.6 * 8)
+        assert density <= 1
+
+
+def same(first, second):
+    return torch.equal(first.error, second.error) and first.density == second.density and (
+        first.channels is None if second.channels is None else torch.equal(first.channels, second.channels)
+    )  # fmt: skip
+
+
+def test_a_resumed_pruner_goes_on_as_if_never_stopped(lab, kind):
+    straight = prune_all(lab, make(kind, window=3), range(8))
+    first = make(kind, window=3)
+    prune_all(lab, first, range(5))
+    second = make(kind, window=3)
+    second.load_state(json.loads(json.dumps(first.state())))
+    for ours, theirs in zip(prune_all(lab, second, range(5, 8)), straight[5:], strict=True):
+        assert same(ours, theirs)
+    prune_all(lab, first, range(5, 8))
+    assert first.state() == second.state()
+
+
+def test_a_linear_layer_is_left_alone(lab, kind):
+    layer = lab.conv(kind="linear", size=1)
+    error = lab.codes(6, 8)
+    pruner = make(kind, window=1, keep=0.5)
+    for step in range(3):
+        left = pruner.prune(error, lab.codes(8, 4).values, layer, lab.tape(step))
+        assert torch.equal(left.error, error.values)
+        assert left.channels is None
+    assert pruner.keeps(layer) == 1.0
+
+
+def test_an_unknown_kind_names_the_nearest():
+    experiment = Experiment()
+    object.__setattr__(experiment.prune, "kind", "chanel")
+    with pytest.raises(QtrainError, match="channel"):
+        pruners.build(experiment)
+
+
+def test_layer_rules_override_the_keep_ratio(lab):
+    experiment = Experiment().with_options({"prune.keep": 0.5}).with_layer("conv*", prune_keep=0.25)
+    pruner = pruners.build(experiment.with_layer("conv2", prune_keep=1.0))
+    assert [pruner.keeps(lab.conv(name)) for name in ("first", "conv1", "conv2")] == [0.5, 0.25, 1.0]
+
+
+class Net(nn.Module):
+    """Plain, grouped and depthwise convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(4, 8, 3, padding=1)
+        self.grouped = nn.Conv2d(8, 12, 3, padding=1, groups=2)
+        self.depthwise = nn.Conv2d(12, 12, 3, padding=1, groups=12)
+        self.fc = nn.Linear(12 * 36, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        x = torch.relu(self.depthwise(torch.relu(self.grouped(x))))
+        return self.fc(x.flatten(1))
+
+
+def step(pruner, bits=8):
+    """One backward pass of 5 instances through the network above."""
+    torch.manual_seed(0)
+    net = quantize(Net(), SHAPE, NumberPlan.fixed(bits), pruner)
+    logits, tape = net.run(torch.randn(5, *SHAPE))
+    _, error, _ = cross_entropy(logits, torch.tensor([0, 1, 2, 0, 1]))
+    net.run_back(tape, net.logit_error(error, tape))
+    return net
+
+
+def recorded(net, phase):
+    return {op.layer.name: op for op, _ in net.trace(net.schedule()) if op.phase == phase}
+
+
+@pytest.mark.parametrize("bits", [8, 32])
+def test_halving_the_keep_ratio_halves_the_macs(bits):
+    """All channel counts here are even within each group, so that the recorded MACs are exactly half."""
+    dense, half = step(pruners.NoPruning(), bits), step(ChannelPruning(keep=0.5), bits)
+    for phase in ("error", "gradient"):
+        whole, less = recorded(dense, phase), recorded(half, phase)
+        for name in set(whole) & {"first", "grouped", "depthwise"}:
+            assert 2 * less[name].macs == whole[name].macs > 0
+        assert less["fc"].macs == whole["fc"].macs if "fc" in whole else True
+
+
+def test_the_recorded_step_is_the_scheduled_one():
+    """keep 0.3: first round(2.4) = 2; grouped 2 round(0.3 * 6) = 4; depthwise round(3.6) = 4."""
+    net = step(ChannelPruning(keep=0.3))
+    schedule = net.schedule()
+    gradient = recorded(net, "gradient")
+    assert {name: op.kept_channels for name, op in gradient.items()} == {
+        "first": 2, "grouped": 4, "depthwise": 4, "fc": 3,
+    }  # fmt: skip
+    for layer in schedule.network.layers:
+        if layer.name in gradient:
+            assert schedule.kept(layer) == gradient[layer.name].kept_channels
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.5, 0.9])
+def test_pruned_gradients_are_those_of_the_zeroed_error_map(keep):
+    """In float64-exact small integers: skipping channels equals zeroing their error, in plain PyTorch's backward."""
+    chosen = {}
+
+    class Spy(ChannelPruning):
+        def prune(self, error, weight, layer, tape):
+            left = super().prune(error, weight, layer, tape)
+            chosen[layer.name] = left.channels
+            return left
+
+    class Zeroing(pruners.NoPruning):
+        def prune(self, error, weight, layer, tape):
+            if chosen.get(layer.name) is None:
+                return super().prune(error, weight, layer, tape)
+            mask = torch.zeros(layer.out_channels).index_fill_(0, chosen[layer.name], 1.0)
+            values = error.values * mask.view(1, -1, 1, 1)
+            return super().prune(FixedTensor(values, error.exponent), weight, layer, tape)
+
+    pruned = step(Spy(keep=keep), bits=32)
+    zeroed = step(Zeroing(), bits=32)
+    pairs = zip(pruned.model.named_parameters(), zeroed.model.parameters(), strict=True)
+    for (name, ours), theirs in pairs:
+        assert torch.allclose(ours.grad, theirs.grad, atol=1e-6), name
+        channels = chosen.get(name.partition(".")[0])
+        if channels is not None:
+            skipped = torch.ones(len(ours), dtype=torch.bool).index_fill_(0, channels, False)
+            assert skipped.any()
+            assert not ours.grad[skipped].any()
