@@ -35,6 +35,8 @@ SPREAD = {
 one kind of kernel 10 % better than another; a core's prior ratio is known to 15 %, a board's clocking to 10 %."""
 SPREAD_OF_KINDS = {"cortex-m85": 0.3}
 """Cores whose instruction table is a hand count without a measured kernel: single kinds may be 30 % off."""
+SPREAD_OF_CORE = {"cortex-m7": 0.3, "cortex-m85": 0.3}
+"""Cores without a measured kernel: their prior is no better than that."""
 SPREAD_OF_LIBRARY = {"cmsis-nn-7": 0.08}
 """Libraries whose forms were measured kernel by kernel (leave-one-out error 7.8 %)."""
 NOISE = 0.05
@@ -150,7 +152,7 @@ def priors(used: Iterable[Row]) -> dict[tuple[str, ...], tuple[float, float]]:
         found["library", name] = (0.0, SPREAD_OF_LIBRARY.get(name, SPREAD["library"]))
         found |= {("library kind", name, group): (0.0, SPREAD["library kind"]) for group in GROUPS}
     for name in sorted({row.core for row in used} - {"cortex-m4"}):
-        found["core", name] = (0.0, SPREAD["core"])
+        found["core", name] = (0.0, SPREAD_OF_CORE.get(name, SPREAD["core"]))
         spread = SPREAD_OF_KINDS.get(name, SPREAD["core kind"])
         found |= {("core kind", name, group): (0.0, spread) for group in GROUPS}
     for name in sorted({row.board for row in used}):
