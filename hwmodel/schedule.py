@@ -39,7 +39,9 @@ class Schedule:
 
     `layer_widths` and `layer_keep` override the widths and the keep ratio of single layers by name; `bias_only` names
     trained layers whose weights stay frozen. `fused_update` applies each layer's update inside the backward pass, so
-    that one layer's gradient is alive at a time.
+    that one layer's gradient is alive at a time. `extra_ram_bytes` names what the way of learning holds throughout:
+    buffers of instances, moving targets, averaged weights. `thinned`: single elements of every convolution's error map
+    are pruned, which looks at all of them.
     """
 
     network: Network
@@ -52,6 +54,8 @@ class Schedule:
     fused_update: bool = False
     prune_keep: float = 1.0
     layer_keep: Mapping[str, float] = field(default_factory=dict)
+    thinned: bool = False
+    extra_ram_bytes: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def trained(self) -> frozenset[str]:
@@ -95,7 +99,7 @@ class Schedule:
             if layer.name not in needed:
                 continue
             kept = self.kept(layer)
-            if kept < layer.out_channels:
+            if self.selects(layer):
                 yield self.op(layer, "select", batch, payer)
             if layer.name in self.trained:
                 yield self.op(layer, "gradient", batch, payer, kept)
@@ -112,6 +116,10 @@ class Schedule:
         """Output channels of the layer's error map that pruning keeps."""
         return kept_channels(layer, self.layer_keep.get(layer.name, self.prune_keep))
 
+    def selects(self, layer: Layer) -> bool:
+        """Whether pruning looks at the layer's whole error map to choose from it."""
+        return self.kept(layer) < layer.out_channels or (self.thinned and layer.kind == "conv")
+
     def step(self, batch: int, payer: str = "main") -> Trace:
         """Trace of one training step over `batch` instances."""
         ops = [*self.forward(batch, payer), *self.backward(batch, payer), *self.update(payer)]
@@ -121,7 +129,7 @@ class Schedule:
         """The same training without pruning, at other widths if given: what a saving is measured against."""
         overrides = self.layer_widths if widths is None else {}
         return dataclasses.replace(
-            self, widths=widths or self.widths, layer_widths=overrides, prune_keep=1.0, layer_keep={}
+            self, widths=widths or self.widths, layer_widths=overrides, prune_keep=1.0, layer_keep={}, thinned=False
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -134,6 +142,7 @@ class Schedule:
             "frozen": sorted(self.frozen),
             "bias_only": sorted(self.bias_only),
             "layer_keep": dict(self.layer_keep),
+            "extra_ram_bytes": dict(self.extra_ram_bytes),
         }
 
     @classmethod

@@ -71,6 +71,7 @@ class QuantizedNetwork(nn.Module):
             frozen=self.frozen,
             bias_only=self.bias_only,
             layer_keep={la.name: k for la in layers if la.kind == "conv" and (k := self.pruner.keeps(la)) < 1},
+            thinned=self.pruner.thins,
             **settings,
         )
 
@@ -149,7 +150,7 @@ class QuantizedNetwork(nn.Module):
 
     def _record_backward(self, unit: Any, tape: Tape, n: int, error: bool) -> None:
         kept, density = tape.pruned.pop(unit.name, (unit.layer.out_channels, 1.0))
-        if kept < unit.layer.out_channels:
+        if kept < unit.layer.out_channels or (self.pruner.thins and unit.layer.kind == "conv"):
             self._record(unit.name, "select", tape.payer, n)
         if getattr(unit, "trains", "none") != "none" and unit.layer.n_parameters:
             self._record(unit.name, "gradient", tape.payer, n, kept, density)
@@ -189,6 +190,12 @@ class QuantizedNetwork(nn.Module):
     native = False  # of Brevitas layers, which expect float32
 
     @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one instance."""
+        first = self.network.layers[0]
+        return first.in_channels, first.in_height, first.in_width
+
+    @property
     def widest(self) -> int:
         """Bits of the widest operand of any product."""
         widths = [self.plan.for_layer(la.name) for la in self.network.layers if la.kind in (*MAC_KINDS, "batchnorm")]
@@ -211,12 +218,16 @@ class QuantizedNetwork(nn.Module):
         return {"points": {q.name: q.state() for q in self._points}, "pruner": self.pruner.state()}
 
     def load_numbers_state(self, state: dict[str, Any]) -> None:
-        points = self.quantizers()
-        if set(points) != set(state["points"]):
-            raise QtrainError("the checkpoint's quantization points are not this model's; give the same model and bits")
-        for name, values in state["points"].items():
-            points[name].load_state(values)
+        self.load_points(state["points"])
         self.pruner.load_state(state["pruner"])
+
+    def load_points(self, states: dict[str, Any]) -> None:
+        """Restore every quantization point's maximum and exponent. Raises QtrainError if they are another model's."""
+        points = self.quantizers()
+        if set(points) != set(states):
+            raise QtrainError("the checkpoint's quantization points are not this model's; give the same model and bits")
+        for name, values in states.items():
+            points[name].load_state(values)
 
 
 class _WholeNetwork(torch.autograd.Function):

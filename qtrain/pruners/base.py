@@ -24,6 +24,9 @@ class Pruned(NamedTuple):
 class Pruner(Protocol):
     """Chooses what is left of a layer's error map before its backward passes."""
 
+    thins: ClassVar[bool]
+    """Whether it looks at every element of a conv layer's error map, whatever it keeps (a pass that is charged)."""
+
     def prune(self, error: FixedTensor, weight: Tensor, layer: Layer, tape: Tape) -> Pruned:
         """error [n, K, ...] of the layer's output, past the activation's mask; weight [K, ...]; called once a backward
         pass. The tape's clock and rows key whatever is drawn at random."""
@@ -44,6 +47,7 @@ class NoPruning:
     """The whole error map."""
 
     kind: ClassVar[str] = "none"
+    thins: ClassVar[bool] = False
 
     def prune(self, error: FixedTensor, weight: Tensor, layer: Layer, tape: Tape) -> Pruned:
         return Pruned(error.values)

@@ -33,6 +33,7 @@ class ChannelPruning:
     """
 
     kind: ClassVar[str] = "channel"
+    thins: ClassVar[bool] = False
 
     def __init__(
         self,

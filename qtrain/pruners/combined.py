@@ -21,6 +21,7 @@ class CombinedPruning:
     """The channels are chosen by the error as it arrives; the density is that of the channels kept."""
 
     kind: ClassVar[str] = "channel+stochastic"
+    thins: ClassVar[bool] = True
 
     def __init__(
         self,

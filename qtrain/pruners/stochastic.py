@@ -39,6 +39,7 @@ class StochasticGradientPruning:
     """
 
     kind: ClassVar[str] = "stochastic"
+    thins: ClassVar[bool] = True
 
     def __init__(self, rate: float = 0.9, window: int = 4) -> None:
         self.sigmas = NormalDist().inv_cdf((1 + rate) / 2)  # tau in units of sigma

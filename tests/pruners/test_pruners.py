@@ -159,6 +159,17 @@ def test_the_recorded_step_is_the_scheduled_one():
             assert schedule.kept(layer) == gradient[layer.name].kept_channels
 
 
+def test_the_recorded_ops_are_the_scheduled_ones(kind):
+    """Selections included: looking at every element is charged even where every channel is kept."""
+    net = step(make(kind, keep=0.5))
+    schedule = net.schedule()
+    scheduled = [(op.layer.name, op.phase, op.kept_channels) for op in schedule.backward(5)]
+    recorded_ = [(op.layer.name, op.phase, op.kept_channels) for op, _ in net.trace(schedule)]
+    assert sorted(scheduled) == sorted(row for row in recorded_ if row[1] not in ("forward", "update"))
+    selected = {name for name, phase, _ in scheduled if phase == "select"}
+    assert selected == (set() if kind == "none" else {"first", "grouped", "depthwise"})
+
+
 @pytest.mark.parametrize("keep", [0.3, 0.5, 0.9])
 def test_pruned_gradients_are_those_of_the_zeroed_error_map(keep):
     """In float64-exact small integers: skipping channels equals zeroing their error, in plain PyTorch's backward."""
