@@ -54,6 +54,36 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def grid_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same options for many runs: several values by commas, and each may be given more than once."""
+    from qtrain.experiment import options
+
+    for option in reversed([option for option in options() if option.key not in ("run.out", "run.engine")]):
+        name, text = option.key.replace(".", "__"), f"As for simulate: {option.help}."
+        if option.type is bool:
+            off = click.option(f"--no-{option.flag[2:]}", f"{name}__off", is_flag=True, hidden=True)
+            command = off(command)
+            command = click.option(
+                option.flag, name, is_flag=False, flag_value="true", default=None, help=text, metavar="[true,false]"
+            )(command)
+        else:
+            metavar = _metavar(option).removesuffix(",...") + ",..."
+            command = click.option(option.flag, name, multiple=True, help=text, metavar=metavar)(command)
+    return click.option("--bits", "numbers__bits", multiple=True, metavar="N,...", help="As for simulate.")(command)
+
+
+def option_texts(given: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Options of `grid_options` that were given: key -> texts, in the order of the file."""
+    texts: dict[str, tuple[str, ...]] = {}
+    for name, value in given.items():
+        key = name.removesuffix("__off").replace("__", ".")
+        if name.endswith("__off"):
+            texts |= {key: ("false",)} if value else {}
+        elif value:
+            texts[key] = (value,) if isinstance(value, str) else value
+    return texts
+
+
 def _metavar(option: Any) -> str:
     kinds = {int: "N", float: "X", str: "TEXT"}
     return kinds[option.type] + (",..." if option.is_list and not option.per_item else "")
@@ -113,6 +143,60 @@ def simulate(file: str | None, resume: str | None, as_json: bool, **given: Any) 
 
 
 @main.command()
+@click.argument("paths", nargs=-1, metavar="[GRID.toml | RUN...]")
+@click.option("--seeds", type=int, default=None, metavar="N", help="Seeds of each setting: the seed, the next, ...")
+@click.option("--out", default="runs", show_default=True, help="Folder beneath which the runs lie.")
+@click.option("--jobs", default=0, metavar="N", help="Runs at a time; default: one a core.")
+@click.option(
+    "--engine", default="local", show_default=True, metavar="local|ray|...",
+    help="Where runs are carried out; or what simulate's --engine takes.",
+)
+@click.option("--address", default="", help="Address of a running ray cluster; default: one on this machine.")
+@click.option("--max-energy-j", type=float, help="Budget: energy of a run.")
+@click.option("--max-step-energy-j", type=float, help="Budget: energy of a step (an update).")
+@click.option("--max-ram-bytes", type=float, help="Budget: peak RAM.")
+@click.option("--min-accuracy", type=float, help="Budget: mean accuracy, 0 to 1.")
+@click.option("--sort", default="accuracy", show_default=True, help="Or energy, time, ram, macs, bitops, setting.")
+@click.option("--csv", "csv_file", metavar="FILE", help="Write the rows as CSV.")
+@click.option("--parquet", metavar="FILE", help="Write the rows as Parquet (extra: parquet).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, everything else on stderr.")
+@grid_options
+def compare(
+    paths: tuple[str, ...], seeds: int | None, out: str, jobs: int, engine: str, address: str, sort: str,
+    csv_file: str | None, parquet: str | None, as_json: bool, **given: Any,
+) -> None:  # fmt: skip
+    """Compare settings: every combination of the values given, by commas, for simulate's options.
+
+    Finished runs beneath --out are reused, so that the same command continues a stopped comparison. With folders of
+    runs nothing is computed: they are compared as they are. GRID.toml is an experiment with a table [grid] of lists.
+    """
+    from rich.console import Console
+
+    from qtrain.compare import comparison
+    from qtrain.report import Budget, export, table
+
+    console = Console(stderr=as_json)
+    budget = Budget(**{key: given.pop(key) for key in Budget.names()})
+    with table.sweep_display(console) as on_change:
+        found = comparison(
+            paths, option_texts(given), seeds, out=out, budget=budget, n_workers=jobs, engine=engine, address=address,
+            on_change=on_change,
+        )  # fmt: skip
+    rows = table.sorted_rows(found.rows, sort)
+    if csv_file:
+        export.write_csv(rows, csv_file)
+    if parquet:
+        export.write_parquet(rows, parquet)
+    if as_json:
+        from qtrain.files import to_json
+
+        click.echo(to_json(found.to_json()), nl=False)
+    else:
+        table.show(console, rows, found.answers, found.sweep, found.unfinished)
+    sys.exit(1 if found.sweep.failed else 0)
+
+
+@main.command()
 @click.option("--model", required=True, help="Shipped network, or package.module:factory of your own (runs its code).")
 @click.option("--device", "names", multiple=True, default=("stm32l4r5",), show_default=True, help="May be repeated.")
 @click.option("--bits", type=int, default=8, show_default=True, help="2 to 16, or 32 for float32.")
@@ -165,6 +249,24 @@ def _print_bills(data: dict[str, Any], as_json: bool) -> None:
         from qtrain.console import show_bills
 
         show_bills(Console(), data["bills"])
+
+
+@main.command("recipes")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+def recipes_command(as_json: bool) -> None:
+    """List the ways to learn: what each needs, its paper, and the work of a step against supervised learning."""
+    import dataclasses
+
+    from qtrain.recipes.catalog import RECIPES
+
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(info) for info in RECIPES]))
+    else:
+        from rich.console import Console
+
+        from qtrain.console import show_recipes
+
+        show_recipes(Console(), RECIPES)
 
 
 @main.command("devices")

@@ -155,3 +155,11 @@ def show_device(console: Console, device: Any) -> None:
     console.print(table)
     for key, text in device.texts.items():
         console.print(f"{key}: {text}", highlight=False)
+
+
+def show_recipes(console: Console, recipes: Any) -> None:
+    """The ways to learn."""
+    table = Table("recipe", "learns", "needs", "MACs", "paper", title="MACs: of a step, supervised learning being 1")
+    for info in recipes:
+        table.add_row(info.name, info.line, info.needs, f"{info.cost_factor:.1f}", info.paper)
+    console.print(table)

@@ -62,7 +62,11 @@ class Batches:
             raise IndexError(f"step {step} of {self.n_steps}")
         epoch, place = divmod(step, self.steps_per_epoch)
         start = place * self.batch_size
-        return _permutation(self.n, self.seed, epoch)[start : start + self.batch_size]
+        return self.order(epoch)[start : start + self.batch_size]
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """The permutation [n] of an epoch; read-only."""
+        return _permutation(self.n, self.seed, epoch)
 
     def rng(self, step: int) -> np.random.Generator:
         """The random numbers of `step`'s augmentation."""

@@ -4,10 +4,13 @@ from qtrain.experiment.catalogue import Option, options
 from qtrain.experiment.description import Experiment, load
 from qtrain.experiment.identity import code_version
 from qtrain.experiment.layers import LayerRule
+from qtrain.experiment.learning import Adversarial, Contrast, SelfAdaptive, Sinkhorn, Stream
 from qtrain.experiment.methods import Filter, Prune
 from qtrain.experiment.sections import Data, Execution, Numbers, Optimizer, Train
 
 __all__ = [
+    "Adversarial",
+    "Contrast",
     "Data",
     "Execution",
     "Experiment",
@@ -17,6 +20,9 @@ __all__ = [
     "Optimizer",
     "Option",
     "Prune",
+    "SelfAdaptive",
+    "Sinkhorn",
+    "Stream",
     "Train",
     "code_version",
     "load",

@@ -11,6 +11,7 @@ from qtrain.errors import QtrainError
 from qtrain.experiment import toml
 from qtrain.experiment.identity import code_version, digest
 from qtrain.experiment.layers import LayerRule
+from qtrain.experiment.learning import Adversarial, Contrast, SelfAdaptive, Sinkhorn, Stream
 from qtrain.experiment.methods import Filter, Prune
 from qtrain.experiment.options import Interval, Section, nearest, option, shown
 from qtrain.experiment.sections import Data, Execution, Numbers, Optimizer, Train, bits
@@ -27,14 +28,19 @@ class Experiment(Section):
     )
     n_classes: int = option(0, "classes told apart; 0: the model's own", flag="--classes", valid=Interval(0, 2**20))
     init: str = option("", "weights to start from (.safetensors)")
-    recipe: str = option("supervised", "what is learned from a batch")
+    recipe: str = option("supervised", "what is learned from a batch: see qtrain recipes")
     seed: int = option(0, "seed of weights, data order and rounding noise", valid=Interval(0, 2**32 - 1))
     data: Data = field(default_factory=Data)
+    stream: Stream = field(default_factory=Stream)
     numbers: Numbers = field(default_factory=Numbers)
     filter: Filter = field(default_factory=Filter)
     prune: Prune = field(default_factory=Prune)
     optimizer: Optimizer = field(default_factory=Optimizer)
     train: Train = field(default_factory=Train)
+    self_adaptive: SelfAdaptive = field(default_factory=SelfAdaptive)
+    sinkhorn: Sinkhorn = field(default_factory=Sinkhorn)
+    contrast: Contrast = field(default_factory=Contrast)
+    adversarial: Adversarial = field(default_factory=Adversarial)
     run: Execution = field(default_factory=Execution)
     layers: tuple[LayerRule, ...] = ()
 

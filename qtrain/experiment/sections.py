@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qtrain.errors import QtrainError
-from qtrain.experiment.options import BELOW_ONE, NOT_NEGATIVE, POSITIVE, Interval, Section, option, shown
+from qtrain.experiment.options import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, Interval, Section, option, shown
 
 WIDTH = Interval(2, 16)
 COUNT = Interval(0, 10**9)
@@ -20,6 +20,9 @@ class Data(Section):
     name: str = option("digits", "digits, mnist, fashion-mnist, cifar10, cifar100 or imagefolder", flag="--data")
     dir: str = option("", "folder that holds the dataset's files", flag="--data-dir")
     augment: bool = option(False, "shift and flip the training images at random")
+    flip: bool = option(True, "random views and augmentation may mirror images: not for digits")
+    label_noise: float = option(0.0, "share of the training labels replaced by a class drawn at random", valid=SHARE)
+    n_labels: int = option(0, "training instances that have a label, equally many a class; 0: all", valid=COUNT)
     val_split: float = option(0.0, "share of the training set kept aside to validate on", valid=BELOW_ONE)
 
 

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from qtrain.formats.fixed import FixedTensor
 from qtrain.layers import QuantizedNetwork
 from qtrain.layers.loss import cross_entropy, mean_squared_error
-from qtrain.recipes.base import Batch, Outcome, Select
+from qtrain.recipes.base import Batch, Material, Outcome, PlainRecipe, Select
+from qtrain.recipes.evaluation import BATCH, classify
 
-EVALUATION_BATCH = 500
 
+class Supervised(PlainRecipe):
+    """Cross-entropy with the label; for a network that reconstructs, the squared error to its own input."""
 
-class Supervised:
-    """Cross-entropy with the label; with `reconstruct` the squared error to the network's own input."""
+    kind: ClassVar[str] = "supervised"
 
-    name: ClassVar[str] = "supervised"
-
-    def __init__(self, reconstruct: bool = False) -> None:
-        self.reconstruct = reconstruct
+    def __init__(self, material: Material) -> None:
+        self.reconstruct = material.reconstruct
 
     def judge(self, net: QuantizedNetwork, batch: Batch, rows: Tensor) -> Tensor:
         images = batch.images[rows]
@@ -38,26 +37,21 @@ class Supervised:
             _, error, scale = self._loss(narrowed, images[keep], labels[keep])
         if len(error):
             net.run_back(tape, net.logit_error(error, tape))
-        return Outcome(losses, scale)
+        return Outcome(losses, scale, updated=len(error) > 0)
 
     def evaluate(self, net: QuantizedNetwork, images: Tensor, labels: Tensor) -> tuple[float | None, float]:
-        right, total = 0, 0.0
-        for start in range(0, len(images), EVALUATION_BATCH):
-            part, wanted = images[start : start + EVALUATION_BATCH], labels[start : start + EVALUATION_BATCH]
-            logits, _ = net.run(part, training=False, record=False)
-            total += float(self._loss(logits, part, wanted)[0].double().sum())
-            if not self.reconstruct:
-                right += int((logits.values.argmax(1) == wanted).sum())
-        n = max(len(images), 1)
-        return (None if self.reconstruct else right / n), total / n
+        if not self.reconstruct:
+            return classify(net, images, labels, lambda logits, wanted: cross_entropy(logits, wanted)[0])
+        total = 0.0
+        for part in images.split(BATCH):
+            rebuilt, _ = net.run(part, training=False, record=False)
+            total += float(self._loss(rebuilt, part, part)[0].double().sum())
+        return None, total / max(len(images), 1)
 
     def _loss(self, logits: FixedTensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, float]:
         if self.reconstruct:
             return mean_squared_error(logits, images.to(logits.values.dtype))
         return cross_entropy(logits, labels)
 
-    def state(self) -> dict[str, Any]:
-        return {}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        pass
+RECIPE = Supervised

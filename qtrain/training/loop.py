@@ -18,6 +18,7 @@ from qtrain.recipes import Batch
 from qtrain.store import Run
 from qtrain.summary import RunRecord
 from qtrain.training import snapshot
+from qtrain.training.adapt import Adaptation
 from qtrain.training.meter import EnergyMeter
 from qtrain.training.rates import learning_rate
 from qtrain.training.setup import Job, build
@@ -75,6 +76,8 @@ class _Loop:
         self.job: Job = build(experiment)
         self.totals = _Totals()
         self.accuracy: float | None = None
+        self.before: float | None = None
+        self.adaptation = Adaptation(experiment.stream.scenario == "adapt")
         device = pricing.configured(devices.load(experiment.run.devices[0]), experiment.run.kernels or None)
         self.meters = [EnergyMeter(self.job.net, self.job.schedule, device)]
         if self.job.filter_schedule is not None:
@@ -85,16 +88,20 @@ class _Loop:
     def run(self) -> dict[str, Any]:
         job, n_steps = self.job, self.job.batches.n_steps
         first = self._resume()
-        before = job.recipe.evaluate(job.net, job.test_images, job.test_labels) if self.experiment.init else None
+        if first == 0 and (self.experiment.init or self.adaptation.active):
+            self.before, _ = job.evaluate(n_steps - 1)
+            self.adaptation.deployed(job)
         per_epoch = job.batches.steps_per_epoch
         every = self.experiment.run.checkpoint_every or per_epoch
         interval = max(1, n_steps // N_ROWS)
         with stop_requests() as stop:
             for step in range(first, n_steps):
-                self.totals.add(train_step(job, self._batch(step), self._rate(step)))
+                batch = self._batch(step)
+                self.adaptation.predict(job, batch)
+                self.totals.add(train_step(job, batch, self._rate(step)))
                 done = step + 1
                 if done % per_epoch == 0 and done < n_steps:
-                    self.accuracy, _ = job.recipe.evaluate(job.net, job.test_images, job.test_labels)
+                    self.accuracy, _ = job.evaluate(step)
                 if done % interval == 0 or done == n_steps:
                     self._report(done)
                 if (done % every == 0 or stop.requested) and done < n_steps:
@@ -104,14 +111,16 @@ class _Loop:
                         f"interrupted after step {done} of {n_steps}, nothing is lost; continue with: "
                         f"qtrain simulate --resume {self.folder.path}"
                     )
-        return self._finish(before)
+        return self._finish()
 
     def _batch(self, step: int) -> Batch:
         indices = torch.from_numpy(self.job.batches.indices(step).copy())
         images = self.job.images[indices]
         if self.experiment.data.augment:
-            images = torch.from_numpy(augment(images.numpy(), self.job.batches.rng(step)))
-        return Batch(images, self.job.labels[indices], indices, step)
+            images = torch.from_numpy(
+                augment(images.numpy(), self.job.batches.rng(step), flip=self.experiment.data.flip)
+            )
+        return Batch(self.job.drifted(images, step), self.job.labels[indices], indices, step)
 
     def _rate(self, step: int) -> float:
         return learning_rate(self.experiment.optimizer, step, self.job.batches.n_steps)
@@ -121,7 +130,10 @@ class _Loop:
     def _checkpoint(self, step: int) -> None:
         tensors, state = snapshot.take(self.job)
         totals = self.totals
-        own = {"seen": totals.seen, "kept": totals.kept, "uncertain": totals.uncertain, "accuracy": self.accuracy}
+        own = {
+            "seen": totals.seen, "kept": totals.kept, "uncertain": totals.uncertain, "accuracy": self.accuracy,
+            "before": self.before, "adaptation": self.adaptation.state(),
+        }  # fmt: skip
         self.folder.save_checkpoint(step, tensors, {"job": state, "loop": own})
 
     def _resume(self) -> int:
@@ -133,7 +145,8 @@ class _Loop:
         snapshot.put(self.job, tensors, state["job"])
         own = state["loop"]
         self.totals.seen, self.totals.kept, self.totals.uncertain = own["seen"], own["kept"], own["uncertain"]
-        self.accuracy = own["accuracy"]
+        self.accuracy, self.before = own["accuracy"], own["before"]
+        self.adaptation.load_state(own["adaptation"])
         self.folder.truncate_metrics(step)
         self.resumed_from = step
         return step
@@ -174,9 +187,11 @@ class _Loop:
                 )
             )  # fmt: skip
 
-    def _finish(self, before: tuple[float | None, float] | None) -> dict[str, Any]:
+    def _finish(self) -> dict[str, Any]:
         job = self.job
-        accuracy, loss = job.recipe.evaluate(job.net, job.test_images, job.test_labels)
+        last = job.batches.n_steps - 1
+        accuracy, loss = job.evaluate(last)
+        details = job.recipe.details(job.net, job.drifted(job.test_images, last), job.test_labels)
         record = RunRecord(
             trace=self.trace(),
             schedule=job.schedule,
@@ -184,13 +199,16 @@ class _Loop:
             batch_sizes=self._batch_sizes(),
         )
         self.folder.save_weights(snapshot.weights(job))
+        self.folder.save_numbers(snapshot.numbers(job))
         self.folder.save_trace(record.to_json())
         result: dict[str, Any] = {
             "accuracy": accuracy,
             "loss": loss,
-            "accuracy_before": None if before is None else before[0],
+            "accuracy_before": self.before,
+            **self.adaptation.result(),
             "seed": self.experiment.seed,
-            "recipe": job.recipe.name,
+            "recipe": job.recipe.kind,
+            "details": details,
             "model": self.experiment.model,
             "data": self.experiment.data.name,
             "run": str(self.folder.path),

@@ -12,18 +12,18 @@ from torch import Tensor
 
 from hwmodel.operations import Widths
 from hwmodel.schedule import Schedule
-from qtrain import data, filters, models, pruners
+from qtrain import data, filters, models, pruners, recipes
+from qtrain.data.drift import Drift
 from qtrain.data.streams import Batches
-from qtrain.data.transforms import resize
 from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
 from qtrain.layers import NumberPlan, QuantizedNetwork, quantize
 from qtrain.layers.optimizer import FixedSGD
-from qtrain.recipes import Recipe, Supervised
+from qtrain.recipes import Recipe
 from qtrain.store.tensors import read_tensors
+from qtrain.training.adapt import pretrain
+from qtrain.training.material import material, standardized, stream
 
-DEFAULT_EPOCHS = {"digits": 20}
-"""Passes where neither epochs nor steps are given: the small digits need more than the others' one."""
 _FILTER_SEED = 1
 """Added to the run's seed for the filter network's weights, so that they differ from the main network's."""
 
@@ -58,12 +58,24 @@ class Job:
     labels: Tensor
     test_images: Tensor
     test_labels: Tensor
+    drift: Drift
+
+    def evaluate(self, step: int) -> tuple[float | None, float]:
+        """The recipe's accuracy and loss on the test set as it looks at `step` of the run."""
+        return self.recipe.evaluate(self.net, self.drifted(self.test_images, step), self.test_labels)
+
+    def drifted(self, images: Tensor, step: int) -> Tensor:
+        """Images [n, C, H, W] as the device meets them at `step`."""
+        return torch.from_numpy(self.drift.apply(images.numpy(), step))
 
     @property
     def schedule(self) -> Schedule:
         """How the main network is trained, for pricing."""
         optimizer = self.experiment.optimizer
-        return self.net.schedule(momentum=optimizer.momentum > 0, weight_decay=optimizer.weight_decay > 0)
+        return self.net.schedule(
+            momentum=optimizer.momentum > 0, weight_decay=optimizer.weight_decay > 0,
+            extra_ram_bytes=self.recipe.extra_ram_bytes(),
+        )  # fmt: skip
 
     @property
     def filter_schedule(self) -> Schedule | None:
@@ -98,35 +110,32 @@ def build(experiment: Experiment) -> Job:
     if experiment.run.threads:
         torch.set_num_threads(experiment.run.threads)
     dataset = data.load(experiment.data.name, experiment.data.dir or None, experiment.data.val_split, experiment.seed)
-    shape = tuple(experiment.input_shape) or None
+    shape: Any = tuple(experiment.input_shape) or None
     info = models.info(experiment.model, shape, experiment.n_classes or None)
-    if info.task == "classify" and experiment.n_classes == 0 and info.n_classes != dataset.n_classes:
-        info = models.info(experiment.model, shape, dataset.n_classes)
+    recipes.check(experiment, info.task)
+    if info.task == "classify":
+        n_classes = experiment.n_classes or dataset.n_classes
+        _check_outputs(n_classes, dataset.n_classes, experiment)
+        info = models.info(experiment.model, shape, recipes.n_outputs(experiment, n_classes))
+    given = material(experiment, dataset, info.input_shape, info.task == "reconstruct")
+    test = standardized(dataset.test_images, info.input_shape, dataset)
+    drift = Drift.of(experiment.stream, given.n_steps, experiment.seed)
     plan = number_plan(experiment)
     model = models.build(experiment.model, info.input_shape, info.n_classes, experiment.seed)
     if experiment.init:
         load_weights(model, experiment.init)
+    pretrain(model, info.input_shape, given, experiment)
     net = quantize(model, info.input_shape, plan, pruners.build(experiment), experiment.model)
-    _check_outputs(net, info.task, info.n_classes, dataset.n_classes, experiment)
     net.memory_format = torch.channels_last
     net.choose_trained(experiment.train.layers, experiment.train.bias_only)
     settings = experiment.optimizer
     optimizer = FixedSGD(net, settings.lr, settings.momentum, settings.weight_decay)
-    train = standardized(dataset.train_images, info.input_shape, dataset)
-    test = standardized(dataset.test_images, info.input_shape, dataset)
-    epochs = experiment.train.epochs or DEFAULT_EPOCHS.get(experiment.data.name, 1)
-    steps = {"n_epochs": epochs}
-    if experiment.train.steps:
-        whole = Batches(len(train), experiment.train.batch_size, n_epochs=epochs, seed=experiment.seed).n_steps
-        least = min(experiment.train.steps, whole) if experiment.train.epochs else experiment.train.steps
-        steps = {"n_steps": least}
     notices = Notices(experiment.run.strict)
     return Job(
         experiment, net, optimizer, notices,
         filters.build(experiment, lambda: _filter_network(experiment, info.input_shape, plan), notices.add),
-        Supervised(info.task == "reconstruct"),
-        Batches(len(train), experiment.train.batch_size, seed=experiment.seed, **steps),
-        train, torch.from_numpy(np.array(dataset.train_labels)), test, torch.from_numpy(np.array(dataset.test_labels)),
+        recipes.build(experiment, given), stream(experiment, given.labels.numpy()),
+        given.images, given.labels, test, torch.from_numpy(np.array(dataset.test_labels)), drift,
     )  # fmt: skip
 
 
@@ -143,17 +152,6 @@ def _filter_network(
     return network, FixedSGD(network, settings.lr, settings.momentum, payer="filter")
 
 
-def standardized(images: Any, shape: tuple[int, int, int], dataset: Any) -> Tensor:
-    """uint8 images as the network reads them: resized (qtrain.data.transforms.resize), over 255, minus the training
-    set's mean, over its standard deviation, by channel. On a device this is a table of 256 entries a channel."""
-    same = images.shape[1:] == shape
-    pixels = torch.from_numpy(np.array(images) if same else resize(images, shape)).float() / 255
-    mean, std = torch.tensor(dataset.mean), torch.tensor(dataset.std)
-    if len(mean) != shape[0]:  # the resizing changed the number of channels
-        mean, std = mean.mean(), std.mean()
-    return ((pixels - mean.view(-1, 1, 1)) / std.clamp(min=1e-3).view(-1, 1, 1)).contiguous()
-
-
 def load_weights(model: torch.nn.Module, path: str) -> None:
     """Put the tensors of a safetensors file into `model`; raises QtrainError unless names and shapes agree."""
     tensors = read_tensors(Path(path))
@@ -168,11 +166,10 @@ def load_weights(model: torch.nn.Module, path: str) -> None:
     model.load_state_dict({name: torch.from_numpy(np.array(tensors[name])) for name in own})
 
 
-def _check_outputs(net: QuantizedNetwork, task: str, n_classes: int, in_data: int, experiment: Experiment) -> None:
+def _check_outputs(n_classes: int, in_data: int, experiment: Experiment) -> None:
     """The model must have an output for every class of the data."""
-    outputs = net.network.layers[-1].out_channels
-    if task == "classify" and outputs < in_data:
+    if n_classes < in_data:
         raise QtrainError(
-            f"model {experiment.model} has {outputs} outputs, data {experiment.data.name} {in_data} classes; "
+            f"model {experiment.model} has {n_classes} outputs, data {experiment.data.name} {in_data} classes; "
             f"give --classes {in_data}"
         )

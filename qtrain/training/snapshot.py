@@ -26,6 +26,7 @@ def take(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         tensors |= _network_tensors("filter", job.filter.network, job.filter.optimizer)
         state["filter_network"] = _network_state(job.filter.network, job.filter.optimizer)
     tensors |= {f"filter.own.{name}": value for name, value in job.filter.tensors().items()}
+    tensors |= {f"recipe.own.{name}": value for name, value in job.recipe.tensors().items()}
     return {name: value.detach().contiguous().numpy() for name, value in tensors.items()}, state
 
 
@@ -36,6 +37,7 @@ def put(job: Job, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) ->
     job.filter.load_state(state["filter"])
     job.filter.load_tensors(_under("filter.own.", tensors))
     job.recipe.load_state(state["recipe"])
+    job.recipe.load_tensors(_under("recipe.own.", tensors))
     if job.filter.network is not None:
         _restore("filter", job.filter.network, job.filter.optimizer, tensors, state["filter_network"])
 
@@ -43,6 +45,13 @@ def put(job: Job, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) ->
 def weights(job: Job) -> dict[str, np.ndarray]:
     """The main network's parameters and statistics by their PyTorch names."""
     return {name: value.detach().contiguous().numpy() for name, value in job.net.model.state_dict().items()}
+
+
+def numbers(job: Job) -> dict[str, Any]:
+    """What the weights compute with: the main network's input shape, outputs and quantization points."""
+    net = job.net
+    n_outputs = net.network.layers[-1].out_channels
+    return {"input_shape": net.input_shape, "n_outputs": n_outputs, "points": net.numbers_state()["points"]}
 
 
 def _network_tensors(prefix: str, net: QuantizedNetwork, optimizer: FixedSGD) -> dict[str, Tensor]:

@@ -44,12 +44,15 @@ def _step(job: Job, batch: Batch, rate: float) -> StepRecord:
     uncertain_losses = torch.zeros(0)
     if len(uncertain):
         uncertain_losses = _finite(job.recipe.judge(job.net, batch, uncertain))
-    losses = torch.zeros(0)
+    losses, own = torch.zeros(0), {}
     if len(kept):
         outcome = job.recipe.learn(job.net, batch, kept, job.filter.backward_rows)
         losses = _finite(outcome.losses)
-        job.optimizer.step(Clock(seed, step), outcome.scale, rate)
-    metrics = job.filter.learn(choice, losses, uncertain_losses, step)
+        own = outcome.metrics
+        if outcome.updated:
+            job.optimizer.step(Clock(seed, step), outcome.scale, rate)
+            job.recipe.updated(job.net)
+    metrics = own | job.filter.learn(choice, losses, uncertain_losses, step)
     mean = float(losses.double().mean()) if len(losses) else None
     return StepRecord(len(batch.images), len(kept), len(uncertain), mean, metrics)
 

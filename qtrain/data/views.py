@@ -1,0 +1,49 @@
+"""Random views of whole batches: a weak one that keeps an image's meaning, a strong one that makes it hard to read."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtrain.data.warp import affine, rotations, shift
+
+WEAK_SHIFT = 0.125
+"""Shifts of up to this share of the size, and mirroring: the weak view of FixMatch (Sohn et al. 2020, section 2.3)."""
+DEGREES, ZOOM, CONTRAST, BRIGHTNESS, CUT = 30.0, 0.2, 0.5, 0.5, 0.5
+"""Ranges of the strong view (chosen here, within RandAugment's: Cubuk et al. 2020): rotation in degrees, change of
+size, of contrast and of brightness (in standard deviations), and the side of the square cut out (share of the size:
+Cutout, DeVries and Taylor 2017)."""
+
+
+def weak(images: NDArray[np.float32], rng: np.random.Generator, flip: bool = True) -> NDArray[np.float32]:
+    """Images [n, C, H, W] shifted at random and, with `flip`, mirrored with probability 1/2."""
+    n, _, height, width = images.shape
+    down = rng.integers(-round(WEAK_SHIFT * height), round(WEAK_SHIFT * height) + 1, n)
+    right = rng.integers(-round(WEAK_SHIFT * width), round(WEAK_SHIFT * width) + 1, n)
+    mirrored = (rng.random(n) < 0.5) & flip
+    return shift(images, down, right, mirrored)
+
+
+def strong(images: NDArray[np.float32], rng: np.random.Generator, flip: bool = True) -> NDArray[np.float32]:
+    """The weak view, turned, zoomed, with another contrast and brightness, and with a square cut out."""
+    n, _, height, width = images.shape
+    moved = weak(images, rng, flip)
+    degrees, zoom, contrast, brightness = rng.uniform(-1, 1, (4, n))
+    matrices = rotations(DEGREES * degrees) * (1 + ZOOM * zoom)[:, None, None]
+    seen = affine(moved, matrices)
+    gain = (1 + CONTRAST * contrast).astype(np.float32)[:, None, None, None]
+    seen = seen * gain + (BRIGHTNESS * brightness).astype(np.float32)[:, None, None, None]
+    rows = _in_cut(rng, n, height)[:, None, :, None]
+    columns = _in_cut(rng, n, width)[:, None, None, :]
+    return np.where(rows & columns, np.float32(0), seen)  # 0: the training set's mean
+
+
+def _in_cut(rng: np.random.Generator, n: int, size: int) -> NDArray[np.bool_]:
+    """Whether each position [n, size] of an axis lies in the cut, whose centre is drawn inside the image."""
+    centre = rng.integers(0, size, n)[:, None]
+    return np.abs(np.arange(size) - centre) * 2 < CUT * size
+
+
+def mirror(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Images [n, C, H, W] mirrored left to right."""
+    return np.ascontiguousarray(images[..., ::-1])
