@@ -5,11 +5,37 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hwmodel.devices import Device
 from hwmodel.memory import peak
+from hwmodel.occupation import Same
 from hwmodel.operations import Widths
 from hwmodel.schedule import Schedule
+
+NARROWER_BITS = (8, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What to change in a step; the default is nothing. `n_frozen` trained layers from the input on are frozen."""
+
+    batch: int
+    smaller: bool = False
+    fused: bool = False
+    bits: int = 0
+    n_frozen: int = 0
+
+    def words(self, schedule: Schedule) -> str:
+        """The change in words."""
+        parts = ["fused update"] if self.fused else []
+        if self.smaller:
+            parts.append(f"batch {self.batch}")
+        if self.bits:
+            parts.append(f"{self.bits} bits")
+        if self.n_frozen:
+            parts.append(f"train from {_trained(schedule)[self.n_frozen]} on")
+        return ", ".join(parts[:-1]) + (" and " if parts[1:] else "") + parts[-1] if parts else "no change"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,71 +62,73 @@ def cure(
 ) -> Cure:
     """The first change that fits `ram_limit_bytes`, by what it costs the training.
 
-    In order: nothing; a fused update (the same numbers); a smaller batch (noisier steps; the stream shrinks
-    with it); fewer bits; fewer trained layers (the shortest frozen prefix); then all of them together. If
-    nothing fits, the smallest peak found.
+    In order: nothing; a fused update (the same numbers); a smaller batch (noisier steps; the stream shrinks with it);
+    fewer bits; fewer trained layers (the shortest frozen prefix); then these together. If nothing fits, the smallest
+    peak found.
     """
 
-    def peak_bytes(changed: Schedule, n: int) -> int:
+    def n_bytes(change: Change) -> int:
+        n = change.batch
         streamed = None if n_streamed is None else max(n + n_uncertain, n_streamed * n // batch)
+        changed = _changed(Same(schedule), change.fused, change.bits, change.n_frozen)
         return peak(changed, n, filter_schedule, streamed, False, device, n_uncertain).peak_ram_bytes
 
-    best: Cure | None = None
-    for change, changed, n in _changes(schedule, batch, lambda s, m: peak_bytes(s, m) <= ram_limit_bytes):
-        n_bytes = peak_bytes(changed, n)
-        found = Cure(change, n_bytes, n_bytes <= ram_limit_bytes)
-        if found.fits:
-            return found
-        if best is None or n_bytes < best.peak_ram_bytes:
-            best = found
+    best: tuple[int, Change] | None = None
+    for change in _changes(schedule, batch, lambda change: n_bytes(change) <= ram_limit_bytes):
+        found = n_bytes(change)
+        if found <= ram_limit_bytes:
+            return Cure(change.words(schedule), found, True)
+        if best is None or found < best[0]:
+            best = (found, change)
     assert best is not None  # "no change" is always tried
-    return best
+    return Cure(best[1].words(schedule), best[0], False)
 
 
-def _changes(
-    schedule: Schedule, batch: int, fits: Callable[[Schedule, int], bool]
-) -> Iterator[tuple[str, Schedule, int]]:
-    fused = dataclasses.replace(schedule, fused_update=True)
+def _changes(schedule: Schedule, batch: int, fits: Callable[[Change], bool]) -> Iterator[Change]:
     smaller = [batch >> i for i in range(1, batch.bit_length())]
-    yield "no change", schedule, batch
-    yield "fused update", fused, batch
-    for n in smaller:
-        yield f"batch {n}", schedule, n
-    for bits in (8, 4):
-        if _narrower(schedule.widths, bits):
-            yield f"{bits} bits", _at_bits(schedule, bits), batch
-    yield from _prefix(schedule, lambda s: fits(s, batch), "", batch)
-    for n in smaller:
-        yield f"fused update and batch {n}", fused, n
-    for bits in (8, 4):
-        if _narrower(schedule.widths, bits):
-            yield f"fused update, batch 1 and {bits} bits", _at_bits(fused, bits), 1
-    yield from _prefix(fused, lambda s: fits(s, 1), "fused update, batch 1 and ", 1)
+    w = schedule.widths
+    widest = max(w.weight_bits, w.activation_bits, w.error_bits, w.gradient_bits)
+    narrower = [bits for bits in NARROWER_BITS if bits < widest]
+    plain = Change(batch)
+    least = Change(1, smaller=batch > 1, fused=True)
+    yield plain
+    yield dataclasses.replace(plain, fused=True)
+    yield from (Change(n, smaller=True) for n in smaller)
+    yield from (dataclasses.replace(plain, bits=bits) for bits in narrower)
+    yield from _prefix(schedule, plain, fits)
+    yield from (Change(n, smaller=True, fused=True) for n in smaller)
+    yield from (dataclasses.replace(least, bits=bits) for bits in narrower)
+    yield from _prefix(schedule, least, fits)
 
 
-def _narrower(widths: Widths, bits: int) -> bool:
-    return bits < max(widths.weight_bits, widths.activation_bits, widths.error_bits, widths.gradient_bits)
-
-
-def _at_bits(schedule: Schedule, bits: int) -> Schedule:
-    return dataclasses.replace(schedule, widths=Widths.uniform(bits), layer_widths={})
-
-
-def _prefix(
-    schedule: Schedule, fits: Callable[[Schedule], bool], words: str, batch: int
-) -> Iterator[tuple[str, Schedule, int]]:
+def _prefix(schedule: Schedule, change: Change, fits: Callable[[Change], bool]) -> Iterator[Change]:
     """The shortest frozen prefix that fits (a longer one never needs more), or the longest if none does."""
-    names = [layer.name for layer in schedule.network.layers if layer.name in schedule.trained]
-
-    def frozen(n: int) -> Schedule:
-        return dataclasses.replace(schedule, frozen=schedule.frozen | frozenset(names[:n]))
-
-    low, high = 1, len(names) - 1
+    low, high = 1, len(_trained(schedule)) - 1
     while low < high:
         middle = (low + high) // 2
-        if fits(frozen(middle)):
+        if fits(dataclasses.replace(change, n_frozen=middle)):
             high = middle
         else:
             low = middle + 1
     if high >= 1:
-        yield f"{words}train from {names[high]} on", frozen(high), batch
+        yield dataclasses.replace(change, n_frozen=high)
+
+
+def _trained(schedule: Schedule) -> list[str]:
+    """Names of the trained layers in order of execution."""
+    return [layer.name for layer in schedule.network.layers if layer.name in schedule.trained]
+
+
+@lru_cache(maxsize=256)
+def _changed(same: Same, fused: bool, bits: int, n_frozen: int) -> Schedule:
+    """The changed schedule, the same object each time, so that its peak is computed once for all devices."""
+    schedule = same.schedule
+    assert schedule is not None
+    if fused:
+        schedule = dataclasses.replace(schedule, fused_update=True)
+    if bits:
+        schedule = dataclasses.replace(schedule, widths=Widths.uniform(bits), layer_widths={})
+    if n_frozen:
+        frozen = schedule.frozen | frozenset(_trained(schedule)[:n_frozen])
+        schedule = dataclasses.replace(schedule, frozen=frozen)
+    return schedule
