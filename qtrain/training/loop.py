@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from qtrain.store import Run
 from qtrain.summary import RunRecord
 from qtrain.training import snapshot
 from qtrain.training.adapt import Adaptation
+from qtrain.training.health import NumericsHealth
 from qtrain.training.meter import EnergyMeter
 from qtrain.training.rates import learning_rate
 from qtrain.training.setup import Job, build
@@ -27,6 +28,8 @@ from qtrain.training.step import StepRecord, train_step
 
 N_ROWS = 200
 """Rows of metrics a run writes at most, about: enough for a curve."""
+N_LOOKS = 20
+"""Steps of a run in which the numerics are looked at, about: a look costs several passes over every tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class _Loop:
         self.meters = [EnergyMeter(self.job.net, self.job.schedule, device)]
         if self.job.filter_schedule is not None:
             self.meters.append(EnergyMeter(self.job.filter.network, self.job.filter_schedule, device))
+        self.health = NumericsHealth(self.job.net)
         self.started = time.perf_counter()
         self.resumed_from: int | None = None
 
@@ -94,11 +98,16 @@ class _Loop:
         per_epoch = job.batches.steps_per_epoch
         every = self.experiment.run.checkpoint_every or per_epoch
         interval = max(1, n_steps // N_ROWS)
+        looks = max(1, n_steps // N_LOOKS)
         with stop_requests() as stop:
             for step in range(first, n_steps):
                 batch = self._batch(step)
                 self.adaptation.predict(job, batch)
+                if step % looks == 0:
+                    self.health.watch()
                 self.totals.add(train_step(job, batch, self._rate(step)))
+                if step % looks == 0:
+                    self.health.collect(step)
                 done = step + 1
                 if done % per_epoch == 0 and done < n_steps:
                     self.accuracy, _ = job.evaluate(step)
@@ -132,7 +141,8 @@ class _Loop:
         totals = self.totals
         own = {
             "seen": totals.seen, "kept": totals.kept, "uncertain": totals.uncertain, "accuracy": self.accuracy,
-            "before": self.before, "adaptation": self.adaptation.state(),
+            "before": self.before, "adaptation": self.adaptation.state(), "health": self.health.state(),
+            "recent": [asdict(record) for record in totals.recent],
         }  # fmt: skip
         self.folder.save_checkpoint(step, tensors, {"job": state, "loop": own})
 
@@ -147,6 +157,8 @@ class _Loop:
         self.totals.seen, self.totals.kept, self.totals.uncertain = own["seen"], own["kept"], own["uncertain"]
         self.accuracy, self.before = own["accuracy"], own["before"]
         self.adaptation.load_state(own["adaptation"])
+        self.health.load_state(own["health"])
+        self.totals.recent = [StepRecord(**record) for record in own["recent"]]
         self.folder.truncate_metrics(step)
         self.resumed_from = step
         return step
@@ -199,7 +211,9 @@ class _Loop:
             batch_sizes=self._batch_sizes(),
         )
         self.folder.save_weights(snapshot.weights(job))
-        self.folder.save_numbers(snapshot.numbers(job))
+        for line in self.health.warnings():
+            job.notices.add(line)
+        self.folder.save_numbers(snapshot.numbers(job) | {"health": self.health.report()})
         self.folder.save_trace(record.to_json())
         result: dict[str, Any] = {
             "accuracy": accuracy,

@@ -1,0 +1,77 @@
+"""Numerics health: what each quantization point loses, looked at in one step out of many."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Any
+
+from qtrain.layers import QuantizedNetwork
+
+SATURATED_LIMIT = 0.05
+"""Share of clipped values worth a warning: a delayed exponent clips a few after a jump, not one in twenty."""
+SQNR_LIMIT_DB = 3.0
+"""Below this the rounding noise has more than half the power of the signal."""
+MORE_BITS = 2
+"""What a warning suggests to add: 12 dB, four times finer steps."""
+
+
+class NumericsHealth:
+    """Saturated and flushed shares, signal-to-quantization-noise ratio and exponents of every point of a network."""
+
+    def __init__(self, net: QuantizedNetwork) -> None:
+        self.net = net
+        self.rows: dict[str, list[dict[str, float]]] = {}
+
+    def watch(self) -> None:
+        """Look at the next step."""
+        for point in self.net.quantizers().values():
+            point.monitor = deque()
+
+    def collect(self, step: int) -> None:
+        """Take down what the watched `step` showed, and stop looking."""
+        for name, point in self.net.quantizers().items():
+            if point.monitor:
+                self.rows.setdefault(name, []).append({"step": step, **point.monitor[-1]})
+            point.monitor = None
+
+    def report(self) -> list[dict[str, Any]]:
+        """A row a point: layer, role, bits, mean shares, SQNR in dB (None without noise), exponents over steps."""
+        points = self.net.quantizers()
+        return [self._row(name, points[name].format.bits, seen) for name, seen in self.rows.items()]
+
+    def _row(self, name: str, bits: int, seen: list[dict[str, float]]) -> dict[str, Any]:
+        layer, _, role = name.rpartition(".")
+        signal, noise = sum(s["signal"] for s in seen), sum(s["noise"] for s in seen)
+        return {
+            "layer": layer,
+            "role": role,
+            "bits": bits,
+            "saturated": sum(s["saturated"] for s in seen) / len(seen),
+            "zeroed": sum(s["zeroed"] for s in seen) / len(seen),
+            "sqnr_db": 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else None,
+            "exponents": [[s["step"], s["exponent"]] for s in seen],
+        }
+
+    def warnings(self) -> list[str]:
+        """One line for each point that clips too much or drowns in its own rounding noise."""
+        lines = []
+        for row in self.report():
+            place = f"{row['layer']} {row['role']}"
+            if row["saturated"] > SATURATED_LIMIT:
+                lines.append(
+                    f"{place}: {100 * row['saturated']:.0f} % saturated at {row['bits']} bits: try --scale dynamic"
+                )
+            elif row["sqnr_db"] is not None and row["sqnr_db"] < SQNR_LIMIT_DB:
+                lines.append(
+                    f"{place}: {100 * row['zeroed']:.0f} % flushed to zero, {row['sqnr_db']:.0f} dB signal to noise at "
+                    f"{row['bits']} bits: try {row['bits'] + MORE_BITS}"
+                )
+        return lines
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold."""
+        return {"rows": self.rows}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.rows = {name: list(rows) for name, rows in state["rows"].items()}
