@@ -205,7 +205,10 @@ def compare(
 @click.option("--filter-rate", type=click.FloatRange(0, 1), default=1.0, help="Share of the instances kept.")
 @click.option("--uncertain-rate", type=click.FloatRange(0, 1), default=0.0, help="Share forwarded for their loss.")
 @click.option("--prune-keep", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Error channels kept.")
-@click.option("--momentum/--no-momentum", default=True, help="Momentum doubles the parameters' memory.")
+@click.option(
+    "--momentum", type=click.FloatRange(0, 1), default=0.9, is_flag=False, flag_value=0.9,
+    help="Above 0 a momentum is kept for every parameter.",
+)
 @click.option("--train", "layers", default="all", help="Layers trained: globs by commas.")
 @click.option("--train-bias", "bias_only", default="", help="Layers of which only biases are trained.")
 @click.option("--fused-update", is_flag=True, help="Update each layer inside the backward pass.")

@@ -87,6 +87,7 @@ class Bill:
             "scope": self.scope,
             "n_instances": self.n_instances,
             "n_steps": self.n_steps,
+            "macs": self.totals.macs,
             "energy_j": self.energy_j,
             "cycles": self.cycles,
             "time_s": self.time_s,

@@ -101,15 +101,24 @@ def show_bills(console: Console, bills: list[dict[str, Any]]) -> None:
 
 
 def _phases(bill: dict[str, Any]) -> Table:
+    """Phases of a bill; a run's also against dense training of the same stream, in float32 and at the same bits."""
     table = Table(title=f"{bill['device']}: one {bill['scope']}", title_justify="left")
-    for name, justify in (("phase", "left"), ("MACs", "right"), ("cycles", "right"), ("energy", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for phase, row in bill["by_phase"].items():
-        if row["cycles"] or row["macs"]:
-            table.add_row(phase, si(row["macs"]), si(row["cycles"]), si(row["energy_j"], "J"))
-    macs = sum(row["macs"] for row in bill["by_phase"].values())
+    dense = bill.get("dense", {})
+    columns = ["phase", "MACs", "cycles", "energy"]
+    columns += [f"{what}, dense {name.replace('_', ' ')}" for name in dense for what in ("cycles", "energy")]
+    for name in columns:
+        table.add_column(name, justify="left" if name == "phase" else "right", no_wrap=name == "phase")
+
+    def row(name: str, own: dict[str, Any], others: list[dict[str, Any]]) -> list[str]:
+        cells = [name, si(own["macs"]), si(own["cycles"]), si(own["energy_j"], "J")]
+        return cells + [text for o in others for text in (si(o["cycles"]), si(o["energy_j"], "J"))]
+
+    for phase, own in bill["by_phase"].items():
+        others = [d["by_phase"][phase] for d in dense.values()]
+        if any(o["cycles"] or o["macs"] for o in (own, *others)):
+            table.add_row(*row(phase, own, others))
     table.add_section()
-    table.add_row("total", si(macs), si(bill["cycles"]), si(bill["energy_j"], "J"))
+    table.add_row(*row("total", bill, list(dense.values())))
     return table
 
 

@@ -19,7 +19,7 @@ def estimate_bills(
     filter_rate: float = 1.0,
     uncertain_rate: float = 0.0,
     prune_keep: float = 1.0,
-    momentum: bool = True,
+    momentum: float = 0.9,
     layers: str = "all",
     bias_only: str = "",
     fused_update: bool = False,
@@ -40,7 +40,7 @@ def estimate_bills(
         return [_bill(trace, plan, None, name, "inference", batch_size, kernels, clock_mhz) for name in names]
     frozen, biases = net.choose_trained(layers, bias_only)
     plan = schedule.Schedule(
-        net, widths, frozen=frozen, bias_only=biases, momentum=momentum, fused_update=fused_update,
+        net, widths, frozen=frozen, bias_only=biases, momentum=momentum > 0, fused_update=fused_update,
         prune_keep=prune_keep,
     )  # fmt: skip
     n_kept, n_uncertain = round(filter_rate * batch_size), round(uncertain_rate * batch_size)
@@ -50,7 +50,7 @@ def estimate_bills(
     if filter_rate < 1:
         from qtrain.models.catalog import default_filter
 
-        filter_plan = schedule.Schedule(_filter_shapes(default_filter(model), net), widths, momentum=momentum)
+        filter_plan = schedule.Schedule(_filter_shapes(default_filter(model), net), widths, momentum=momentum > 0)
     trace = schedule.filtered_step(plan, batch_size, n_kept, n_uncertain, filter_plan)
     return [_bill(trace, plan, filter_plan, name, "step", max(n_kept, 1), kernels, clock_mhz) for name in names]
 

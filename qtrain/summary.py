@@ -67,11 +67,17 @@ class RunRecord:
         baselines = {"fp32": self.dense(FP32), "same_bits": self.dense()}
         rows = []
         for name in names:
+            device = devices.load(name)
             bill = pricing.price(
-                self.trace, devices.load(name), schedule=self.schedule, filter_schedule=self.filter_schedule,
+                self.trace, device, schedule=self.schedule, filter_schedule=self.filter_schedule,
                 scope="run", kernels=kernels, clock_mhz=clock_mhz, baselines=baselines,
             )  # fmt: skip
-            rows.append(bill.to_json())
+            dense = {
+                key: pricing.price(trace, device, scope="run", kernels=kernels, clock_mhz=clock_mhz).to_json()
+                for key, trace in baselines.items()
+            }
+            totals = ("macs", "cycles", "energy_j", "time_s", "by_phase")
+            rows.append(bill.to_json() | {"dense": {k: {t: row[t] for t in totals} for k, row in dense.items()}})
         return rows
 
     def to_json(self) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class _Points:
     def __init__(self, plan: NumberPlan, engine: str) -> None:
         self.plan, self.engine = plan, engine
         self.made: list[Quantizer] = []
+        self.last = ""  # the layer whose output is the logits
 
     def point(self, layer: str, role: str, bits: int, *, signed: bool = True, backward: bool = False,
               scale: str | None = None, activation: str = "none") -> Callable[..., FixedTensor]:  # fmt: skip
@@ -66,7 +67,7 @@ def build_units(
     points = _Points(plan, engine)
     unsigned: dict[str, bool] = {}
     units: list[Any] = []
-    last = steps[-2].layer.name
+    last = points.last = steps[-2].layer.name
     for step in steps:
         layer = step.layer
         widths = plan.for_layer(layer.name)
@@ -102,7 +103,9 @@ def _unit(step: Step, widths: Widths, bits: int, positive: bool, points: _Points
     floating = points.plan.floating
 
     def output() -> Callable[..., FixedTensor]:
-        return points.point(name, "output", bits, signed=not positive, activation=layer.activation)
+        # the logits are a handful: their own maximum costs nothing, and they grow fastest when training starts
+        scale = "dynamic" if name == points.last and points.plan.scale == "delayed" else None
+        return points.point(name, "output", bits, signed=not positive, scale=scale, activation=layer.activation)
 
     def error(role: str = "error") -> Callable[..., FixedTensor]:
         return points.point(name, role, widths.error_bits, backward=True)
