@@ -14,6 +14,10 @@ from functools import lru_cache
 from hwmodel.nests import Nest
 
 
+SUMS_SHARE = 7 / 8
+"""Share of the buffer that sums may fill while operands stream through the rest."""
+
+
 @dataclass(frozen=True, slots=True)
 class Array:
     """Shape of a PE array, its register files in elements, and its buffer in bytes."""
@@ -87,9 +91,9 @@ def backing_bytes(nest: Nest, array: Array, input_b: float, filter_b: float, out
     """Bytes that cross between buffer and backing store, at `input_b`, `filter_b`, `output_b` bytes an
     element.
 
-    Half the buffer works while the other half loads. Of three orders the least: filters wait in the buffer
-    and inputs pass once per load of it; inputs wait and filters pass; sums wait (a tile of filters x
-    pixels) and both pass. Never below one transfer of each operand.
+    Of three orders the least: filters wait in half the buffer, the other half loading, and inputs pass once per load;
+    inputs wait and filters pass; sums wait (a tile of filters x pixels, which needs no second copy) and both pass.
+    Never below one transfer of each operand.
     """
     half = array.buffer_bytes / 2
     inputs, filters, outputs = nest.n_input * input_b, nest.n_filter * filter_b, nest.n_output * output_b
@@ -98,7 +102,7 @@ def backing_bytes(nest: Nest, array: Array, input_b: float, filter_b: float, out
     best = min(filters_wait, inputs_wait)
     k_tile = nest.k
     while k_tile:
-        pixel_tile = max(1, int(half / (k_tile * array.sum_bytes)))
+        pixel_tile = max(1, int(SUMS_SHARE * array.buffer_bytes / (k_tile * array.sum_bytes)))
         sums_wait = inputs * ceil_div(nest.k, k_tile) + filters * ceil_div(nest.pixels, pixel_tile)
         best = min(best, sums_wait)
         k_tile //= 2

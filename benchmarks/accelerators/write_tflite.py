@@ -27,8 +27,8 @@ from ethosu.vela.tflite import (
 )
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from hwmodel.network import load  # noqa: E402
-from hwmodel.operations import Layer  # noqa: E402
+from hwmodel.network import load
+from hwmodel.operations import Layer
 
 ADD, AVERAGE_POOL, CONV, DEPTHWISE, FULLY_CONNECTED, MAX_POOL, RESHAPE = 0, 1, 3, 4, 9, 17, 22
 OPTIONS = {CONV: 1, DEPTHWISE: 2, AVERAGE_POOL: 5, MAX_POOL: 5, FULLY_CONNECTED: 8, ADD: 11, RESHAPE: 0}
@@ -203,9 +203,7 @@ def main() -> None:
     outputs: dict[str, int] = {}
     for layer in layers:
         if layer.kind == "input":
-            outputs[layer.name] = writer.tensor(
-                layer.name, [1, layer.out_height, layer.out_width, layer.out_channels]
-            )
+            outputs[layer.name] = writer.tensor(layer.name, [1, layer.out_height, layer.out_width, layer.out_channels])
         else:
             outputs[layer.name] = add_layer(writer, layer, [outputs[source] for source in layer.inputs])
     Path(path).write_bytes(writer.finish([outputs[layers[0].name]], [outputs[layers[-1].name]]))

@@ -9,7 +9,9 @@ import pytest
 from hwmodel import devices
 from hwmodel.accelerator import configured, kernel_costs
 from hwmodel.arithmetic import mac_pj
+from hwmodel.cost import KernelCost
 from hwmodel.dataflow import Array, backing_bytes, output_stationary, weight_stationary
+from hwmodel.devices import Device
 from hwmodel.errors import HwmodelError
 from hwmodel.nests import nests
 from hwmodel.operations import Layer, Op, Widths
@@ -96,7 +98,7 @@ def test_wide_maps_leave_room_for_fewer_sets():
     assert [mapped.active_pes for mapped in active] == [42, 168]
 
 
-def test_eyeriss_frame_rates():
+def test_eyeriss_frame_rates_and_memory_accesses():
     """The published 34.7 and 0.7 frames/s: one constant is fitted to AlexNet's rate, VGG-16's follows."""
     device = devices.load("eyeriss")
     alexnet = [
@@ -109,12 +111,17 @@ def test_eyeriss_frame_rates():
     shapes = [(3, 224, 64), (64, 224, 64), (64, 112, 128), (128, 112, 128), (128, 56, 256), (256, 56, 256),
               (256, 56, 256), (256, 28, 512), (512, 28, 512), (512, 28, 512)] + [(512, 14, 512)] * 3  # fmt: skip
     vgg = [Layer(str(i), "conv", ("x",), c, h, h, k, h, h, 3, 3) for i, (c, h, k) in enumerate(shapes)]
-    for layers, batch, frames_per_s in ((alexnet, 4, 34.7), (vgg, 3, 0.7)):
-        cycles = 0.0
-        for layer in layers:
-            forward = Op(layer, Widths.uniform(16), "forward", "main", batch, layer.out_channels)
-            cycles += next(cost.cycles for cost in kernel_costs(forward, 1.0, device) if cost.macs == forward.macs)
-        assert batch / (cycles / 200e6) == pytest.approx(frames_per_s, rel=0.12)
+    # dense traffic; the published accesses are run-length coded, which the paper puts at a factor of 1.2 to 1.9
+    for layers, batch, frames_per_s, accesses_per_mac in ((alexnet, 4, 34.7, 0.0029), (vgg, 3, 0.7, 0.0035)):
+        costs = [_product(layer, batch, device) for layer in layers]
+        assert batch / (sum(cost.cycles for cost in costs) / 200e6) == pytest.approx(frames_per_s, rel=0.12)
+        accesses = sum(cost.external_bytes / 2 for cost in costs) / sum(cost.macs for cost in costs)
+        assert 1.0 < accesses / accesses_per_mac < 1.9
+
+
+def _product(layer: Layer, batch: int, device: Device) -> KernelCost:
+    forward = Op(layer, Widths.uniform(16), "forward", "main", batch, layer.out_channels)
+    return next(cost for cost in kernel_costs(forward, 1.0, device) if cost.macs == forward.macs)
 
 
 def test_backing_traffic_is_compulsory_when_the_buffer_holds_it_and_grows_when_not():
@@ -141,5 +148,5 @@ def test_lower_clock_takes_longer_and_a_higher_one_is_refused():
         sum(cost.cycles for cost in kernel_costs(op(), 1.0, d)) / d.value("clock_hz") for d in (device, slow)
     )
     assert slow_s > fast_s
-    with pytest.raises(HwmodelError, match=r"0\.\.200 MHz"):
+    with pytest.raises(HwmodelError, match="up to 200 MHz"):
         configured(device, 201)
