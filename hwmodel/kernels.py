@@ -149,7 +149,7 @@ def _gradient(op: Op) -> Iterator[Work]:
                        sram_bytes=2 * _bytes(n_error, widths.error_bits))  # fmt: skip
         kernel = kind + "_gradient"
         yield _product(op, kernel, outputs, (widths.error_bits, widths.activation_bits), 0.0)
-    yield from _requantized(op, "requantize", op.n_trained)
+    yield from _requantized(op, "requantize_gradient", op.n_trained)
 
 
 def _update(op: Op) -> Iterator[Work]:

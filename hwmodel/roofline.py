@@ -15,8 +15,8 @@ from hwmodel.operations import MAC_KINDS, Op
 from hwmodel.vector_unit import LAYOUT_KERNELS, operations
 from hwmodel.work import Work
 
-EPILOGUE = frozenset({"bias", "activation", "mask", "requantize", "requantize_weight", "requantize_update",
-                      "stochastic_rounding", "bias_gradient"})  # fmt: skip
+EPILOGUE = frozenset({"bias", "activation", "mask", "requantize", "requantize_weight", "requantize_gradient",
+                      "requantize_update", "stochastic_rounding", "bias_gradient"})  # fmt: skip
 """Elementwise work that a library fuses into the kernel before it: no launch of its own."""
 
 

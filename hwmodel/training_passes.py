@@ -47,5 +47,5 @@ def rows() -> list[dict[str, Any]]:
 
 def _cycles(op: Op, core: cores.Core, library: Library) -> float:
     """The measured gradient kernels leave 32-bit sums, so its requantization is left out too."""
-    skipped = (*OUTSIDE, "requantize") if op.phase == "gradient" else OUTSIDE
+    skipped = (*OUTSIDE, "requantize_gradient") if op.phase == "gradient" else OUTSIDE
     return sum(mcu.core_cycles(w, False, core, library) for w in works(op) if w.kernel not in skipped)

@@ -14,6 +14,7 @@ LAYOUT_KERNELS = frozenset({"im2col", "rotate", "transpose"})
 OPERATIONS = {
     "requantize": 3,  # add the rounding bit, shift, clip
     "requantize_weight": 3,
+    "requantize_gradient": 3,
     "requantize_update": 3,
     "stochastic_rounding": 3,  # xorshift32 (Marsaglia 2003): three shift-and-xor pairs, fused in one unit
     "bias": 1,

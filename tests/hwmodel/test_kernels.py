@@ -62,7 +62,7 @@ def test_weight_gradient() -> None:
         "bias_gradient": PIXELS * 6,
         "transpose": PIXELS * 4 * 9 + PIXELS * 6,
         "conv_gradient": PRODUCTS,
-        "requantize": n_weights + 6,
+        "requantize_gradient": n_weights + 6,
         "stochastic_rounding": n_weights + 6,
     }
 
@@ -94,7 +94,7 @@ def test_frozen_weights_come_from_flash_once_for_two_pixels() -> None:
 
 def test_only_biases_learn() -> None:
     found = units(op("gradient", trains="bias"))
-    assert found == {"bias_gradient": PIXELS * 6, "requantize": 6, "stochastic_rounding": 6}
+    assert found == {"bias_gradient": PIXELS * 6, "requantize_gradient": 6, "stochastic_rounding": 6}
     assert units(op("update", trains="bias"))["update"] == 6
 
 
