@@ -13,7 +13,6 @@ from functools import lru_cache
 
 from hwmodel.nests import Nest
 
-
 SUMS_SHARE = 7 / 8
 """Share of the buffer that sums may fill while operands stream through the rest."""
 

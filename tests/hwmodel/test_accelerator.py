@@ -111,12 +111,12 @@ def test_eyeriss_frame_rates_and_memory_accesses():
     shapes = [(3, 224, 64), (64, 224, 64), (64, 112, 128), (128, 112, 128), (128, 56, 256), (256, 56, 256),
               (256, 56, 256), (256, 28, 512), (512, 28, 512), (512, 28, 512)] + [(512, 14, 512)] * 3  # fmt: skip
     vgg = [Layer(str(i), "conv", ("x",), c, h, h, k, h, h, 3, 3) for i, (c, h, k) in enumerate(shapes)]
-    # dense traffic; the published accesses are run-length coded, which the paper puts at a factor of 1.2 to 1.9
+    # ours is dense traffic; the published accesses are counted after run-length coding of zeros
     for layers, batch, frames_per_s, accesses_per_mac in ((alexnet, 4, 34.7, 0.0029), (vgg, 3, 0.7, 0.0035)):
         costs = [_product(layer, batch, device) for layer in layers]
         assert batch / (sum(cost.cycles for cost in costs) / 200e6) == pytest.approx(frames_per_s, rel=0.12)
         accesses = sum(cost.external_bytes / 2 for cost in costs) / sum(cost.macs for cost in costs)
-        assert 1.0 < accesses / accesses_per_mac < 1.9
+        assert 1.0 < accesses / accesses_per_mac < 1.6
 
 
 def _product(layer: Layer, batch: int, device: Device) -> KernelCost:

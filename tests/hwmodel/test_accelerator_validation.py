@@ -8,9 +8,9 @@ from hwmodel import devices
 from hwmodel.accelerator import configured
 from hwmodel.devices import Device
 from hwmodel.network import load
-from hwmodel.operations import Widths
+from hwmodel.operations import REPORT_PHASES, Widths
 from hwmodel.pricing import price
-from hwmodel.schedule import inference
+from hwmodel.schedule import Schedule, filtered_step, inference
 
 GAP9_ROWS = {  # MLPerf Tiny v1.0: latency s and energy J at 240 MHz, 0.65 V, then at 370 MHz, 0.80 V
     "resnet8": ((0.949e-3, 27.71e-6), (0.616e-3, 40.36e-6)),
@@ -56,3 +56,18 @@ def test_two_bit_filters_run_faster_on_the_bit_serial_engine_and_on_packed_dot_p
             price(inference(network, Widths.uniform(bits)), device, scope="inference").cycles for bits in (8, 2)
         )
         assert wide / narrow > least
+
+
+@pytest.mark.parametrize("name", [n for n in devices.names() if devices.load(n).kind != "mcu"])
+def test_every_kernel_of_a_pruned_filtered_step_has_a_price(name):
+    device = devices.load(name)
+    for bits in (8, 32):
+        for network in ("resnet8", "lenet", "mobilenetv1-0.25", "autoencoder"):
+            main = Schedule(load(network), Widths.uniform(bits), momentum=True, prune_keep=0.5)
+            filter_net = Schedule(load("slim-lenet"), Widths.uniform(bits))
+            bill = price(filtered_step(main, 4, 2, 1, filter_net), device)
+            assert bill.totals.macs > 0
+            phases = [phase for phase, sums in bill.by_phase.items() if sums.cycles > 0 and sums.energy_j > 0]
+            if bits == 8:
+                without = {"select"} if network == "autoencoder" else set()  # only convolutions are pruned
+                assert set(phases) == set(REPORT_PHASES) - without
