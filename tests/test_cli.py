@@ -43,7 +43,8 @@ def test_simulate_json_form(run_folder: Path) -> None:
     assert result["macs"]["total"] == sum(result["macs"]["by_phase"].values())
     assert [bill["device"] for bill in result["bills"]] == ["stm32l4r5", "eyeriss"]
     for bill in result["bills"]:
-        assert bill["scope"] == "run" and bill["n_instances"] == 12 * 16
+        assert bill["scope"] == "run"
+        assert bill["n_instances"] == 12 * 16
         for quantity in ("energy_j", "cycles"):
             assert sum(row[quantity] for row in bill["by_phase"].values()) == pytest.approx(bill[quantity])
             assert sum(row[quantity] for row in bill["by_layer"]) == pytest.approx(bill[quantity])
@@ -107,7 +108,9 @@ def test_one_line_errors(arguments: list[str], words: str, tmp_path: Path, monke
     assert done.exit_code == 2
     assert done.stdout == ""
     lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert words in lines[0]
 
 
 def test_unknown_toml_key(tmp_path: Path) -> None:
@@ -115,7 +118,8 @@ def test_unknown_toml_key(tmp_path: Path) -> None:
     file.write_text("[numbers]\nwieght_bits = 4\n")
     done = call("simulate", file)
     assert done.exit_code == 2
-    assert "e.toml" in done.stderr and "did you mean 'numbers.weight_bits'" in done.stderr
+    assert "e.toml" in done.stderr
+    assert "did you mean 'numbers.weight_bits'" in done.stderr
 
 
 def test_options_beat_the_file(tmp_path: Path) -> None:
@@ -168,4 +172,6 @@ def test_users_own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     layers = {row["layer"] for row in json.loads(done.stdout)["bills"][0]["by_layer"]}
     assert {"stem", "depthwise", "grouped", "shortcut", "head"} <= layers
     bad = call("simulate", "--model", "own_net:unsupported", *QUICK)
-    assert bad.exit_code == 2 and "head.1 (PReLU)" in bad.stderr and len(bad.stderr.strip().splitlines()) == 1
+    assert bad.exit_code == 2
+    assert "head.1 (PReLU)" in bad.stderr
+    assert len(bad.stderr.strip().splitlines()) == 1

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 METRICS, TRACE, WEIGHTS, RESULT = "metrics.jsonl", "trace.json", "weights.safetensors", "result.json"
+NUMBERS = "numbers.json"
 CHECKPOINTS = "checkpoint"
 
 
@@ -129,6 +130,16 @@ class Run:
         path = self.path / WEIGHTS
         return tensors.parse(read_checked(path, tensors.MAX_BYTES), str(path))
 
+    def save_numbers(self, numbers: Mapping[str, Any]) -> None:
+        """Write what the weights were trained with: input shape, outputs, exponents of every quantization point."""
+        self._need_lock()
+        write_atomic(self.path / NUMBERS, to_json(dict(numbers)))
+
+    def numbers(self) -> dict[str, Any]:
+        """What `save_numbers` wrote."""
+        found = self.read_json(NUMBERS)
+        return found if isinstance(found, dict) else {}
+
     def save_trace(self, trace: Any) -> None:
         """Write the operation trace, given as JSON values."""
         self._need_lock()
@@ -145,7 +156,7 @@ class Run:
         with one_line_errors("write", self.path / SUMS):
             (self.path / SUMS).unlink(missing_ok=True)
         write_atomic(self.path / RESULT, to_json(dict(result), indent=2))
-        write_sums(self.path, (METRICS, TRACE, WEIGHTS, RESULT))
+        write_sums(self.path, (METRICS, TRACE, WEIGHTS, NUMBERS, RESULT))
 
     def result(self) -> dict[str, Any] | None:
         """The result of a finished run, None of another."""
@@ -164,7 +175,7 @@ class Run:
     def clear(self) -> None:
         """Delete what the run has computed, to begin it anew."""
         self._need_lock()
-        for name in (SUMS, RESULT, WEIGHTS, TRACE, METRICS):
+        for name in (SUMS, RESULT, WEIGHTS, NUMBERS, TRACE, METRICS):
             with one_line_errors("delete", self.path / name):
                 (self.path / name).unlink(missing_ok=True)
         checkpoint.clear(self.path / CHECKPOINTS)

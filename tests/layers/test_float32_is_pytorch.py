@@ -56,7 +56,7 @@ def test_losses_and_gradients_equal(name: str, memory_format: torch.memory_forma
 
 @pytest.mark.parametrize("name", ["lenet5", "resnet8"])
 def test_training_equals_torch_sgd(name: str) -> None:
-    net, plain, images, found = pair(name)
+    net, plain, images, _found = pair(name)
     ours = FixedSGD(net, lr=0.1, momentum=0.9, weight_decay=1e-3)
     theirs = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
     labels = torch.arange(BATCH)
