@@ -92,7 +92,7 @@ class Recipe(Protocol):
         """What a finished run reports besides, plain data."""
         ...
 
-    def extra_ram_bytes(self) -> dict[str, int]:
+    def extra_ram_bytes(self, net: QuantizedNetwork) -> dict[str, int]:
         """Memory the recipe holds throughout a run on the device, by name."""
         ...
 
@@ -124,7 +124,7 @@ class PlainRecipe:
     def details(self, net: QuantizedNetwork, images: Tensor, labels: Tensor) -> dict[str, Any]:
         return {}
 
-    def extra_ram_bytes(self) -> dict[str, int]:
+    def extra_ram_bytes(self, net: QuantizedNetwork) -> dict[str, int]:
         return {}
 
     def state(self) -> dict[str, Any]:

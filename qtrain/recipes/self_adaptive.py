@@ -121,7 +121,7 @@ class SelfAdaptive(PlainRecipe):
         table = {f"{c:g}": float(wrong[: max(1, round(c * len(wrong)))].mean()) for c in COVERAGES}
         return {"selective_error": table}
 
-    def extra_ram_bytes(self) -> dict[str, int]:
+    def extra_ram_bytes(self, net: QuantizedNetwork) -> dict[str, int]:
         return {"moving targets": self.targets.numel() * TARGET_BYTES}
 
     def state(self) -> dict[str, Any]:
