@@ -1,12 +1,14 @@
 """Checks run over every filter, and what each of the simple ones is."""
 
 import dataclasses
+import inspect
 import json
 
 import pytest
 import torch
 
 from qtrain import filters
+from qtrain.discovery import discover
 from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
 from qtrain.filters.base import chance
@@ -20,6 +22,13 @@ def kind(request):
 def test_every_filter_an_experiment_may_name_exists():
     field = next(f for f in dataclasses.fields(Experiment().filter) if f.name == "kind")
     assert sorted(field.metadata["valid"]) == sorted(filters.names())
+
+
+def test_a_filter_built_by_hand_has_the_defaults_of_an_experiment(kind):
+    settings = Experiment().filter
+    for parameter in inspect.signature(discover("qtrain.filters", "FILTER")[kind]).parameters.values():
+        if parameter.default is not inspect.Parameter.empty and hasattr(settings, parameter.name):
+            assert parameter.default == getattr(settings, parameter.name), parameter.name
 
 
 def test_a_choice_is_disjoint_and_ascending(lab, kind):

@@ -1,6 +1,7 @@
 """Checks run over every pruner, alone and inside a network."""
 
 import dataclasses
+import inspect
 import json
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from qtrain import pruners
+from qtrain.discovery import discover
 from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
 from qtrain.formats.fixed import FixedTensor
@@ -37,6 +39,13 @@ def prune_all(lab, pruner, steps, n=6):
 def test_every_pruner_an_experiment_may_name_exists():
     field = next(f for f in dataclasses.fields(Experiment().prune) if f.name == "kind")
     assert sorted(field.metadata["valid"]) == sorted(pruners.names())
+
+
+def test_a_pruner_built_by_hand_has_the_defaults_of_an_experiment(kind):
+    settings = Experiment().prune
+    for parameter in inspect.signature(discover("qtrain.pruners", "PRUNER")[kind]).parameters.values():
+        if parameter.name != "layers":
+            assert parameter.default == getattr(settings, parameter.name), parameter.name
 
 
 def test_channels_are_ascending_and_the_shape_stays(lab, kind):
