@@ -19,6 +19,8 @@ from qtrain.layers.tape import Tape
 from qtrain.pruners import Pruner
 
 Rounder = Callable[..., FixedTensor]
+BIAS_MAX = 1 << 30
+"""Largest bias in units of the products' step: a 32-bit accumulator has as much left for the products."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,29 +73,29 @@ class MacUnit:
         if not self.stride:
             source = source.flatten(1)
         bias = self._bias_on_grid(x, weight)
-        operands = source, weight.values, bias
         fits = x.exponent is None or weights_fit(weight, FixedTensor(source, x.exponent), self.groups, bias)
-        if not fits:
-            operands = source.double(), weight.values.double(), None if bias is None else bias.double()
+        carrier = source.dtype if fits else torch.float64
+        operands = source.to(carrier), weight.values.to(carrier), None if bias is None else bias.to(carrier)
         self.carried["forward"] = CARRIER if fits else FLOAT64
         if self.stride:
             y = F.conv2d(*operands, self.stride, self.padding, self.dilation, self.groups)
         else:
             y = F.linear(*operands)
-        out = activate(y, self.layer.activation, self.q.output, tape)
-        out = FixedTensor(out.values.to(source.dtype), out.exponent)
+        out = activate(y, self.layer.activation, self.q.output, tape, owned=True, packed=self.layer.normalized)
+        if not fits:
+            out = FixedTensor(out.values.to(source.dtype), out.exponent)
         kept = out.values if self.layer.activation != "none" else None
         tape.save(self.name, (source, kept), shape, weight, x.exponent)
         return out
 
     def _bias_on_grid(self, x: FixedTensor, weight: FixedTensor) -> Tensor | None:
-        """The bias as the accumulator holds it: rounded to nearest even in units of the products' step."""
+        """The bias as the accumulator holds it, in float64: rounded to nearest even in units of the products' step."""
         bias = self.module.bias
         if bias is None or x.exponent is None or weight.exponent is None:
             return None if bias is None else bias.detach()
         exponent = x.exponent + weight.exponent
-        codes = torch.round(bias.detach().double() * math.ldexp(1.0, -exponent))
-        return (codes * math.ldexp(1.0, exponent)).to(x.values.dtype)
+        codes = torch.round(bias.detach().double() * math.ldexp(1.0, -exponent)).clamp_(-BIAS_MAX, BIAS_MAX)
+        return codes * math.ldexp(1.0, exponent)
 
     def backward(self, tape: Tape, error: FixedTensor, needed: bool) -> tuple[FixedTensor | None]:
         """error: gradient of the loss with respect to the output, [n, K, H', W'] or [n, K]."""
@@ -109,7 +111,8 @@ class MacUnit:
         self._store(d_weight, d_bias, channels, tape)
         if d_input is None:
             return (None,)
-        stored = self.q.error(d_input.view(-1, *shape[1:]) if not self.stride else d_input, tape.clock, tape.rows)
+        d_input = d_input.view(-1, *shape[1:]) if not self.stride else d_input
+        stored = self.q.error(d_input, tape.clock, tape.rows, owned=not self.pad)
         return (FixedTensor(stored.values.to(source.dtype), stored.exponent),)
 
     @property
@@ -190,7 +193,7 @@ class MacUnit:
         for parameter, gradient, quantizer in pairs:
             if gradient is None:
                 continue
-            values = quantizer(gradient, tape.clock, channels).values
+            values = quantizer(gradient, tape.clock, channels, owned=True).values
             if channels is not None:
                 full = torch.zeros_like(parameter, dtype=values.dtype)
                 full[channels] = values

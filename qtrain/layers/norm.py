@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from hwmodel.operations import Layer
+from qtrain.engine import norm as compiled
 from qtrain.formats.fixed import FixedPoint, FixedTensor
 from qtrain.formats.integers import (
     bit_length,
@@ -30,6 +31,7 @@ from qtrain.formats.integers import (
 )
 from qtrain.layers.mac import Rounder
 from qtrain.layers.pointwise import activate, through_activation
+from qtrain.layers.quantizer import Clock
 from qtrain.layers.tape import Tape
 
 MIN_ELEMENTS = 2
@@ -73,6 +75,8 @@ class NormUnit:
     def forward(self, tape: Tape, x: FixedTensor) -> FixedTensor:
         """x: stored codes of the convolution's output, [n, C, H, W] or [n, C]."""
         assert x.exponent is not None
+        if (done := compiled.forward(self, tape, x)) is not None:
+            return done
         a = x.codes()
         channel = self._statistics(a, x.exponent, tape)
         scale = self.q.scale(self.module.weight.detach().double(), tape.clock)
@@ -89,15 +93,14 @@ class NormUnit:
         n = a.numel() // max(a.shape[1], 1)
         mean, variance = self.module.running_mean, self.module.running_var
         unit = math.ldexp(1.0, exponent)
-        epsilon = min(max(1, round(self.module.eps * 2.0**16 / unit**2)), 1 << 50)
+        epsilon = self.epsilon(exponent)
         if tape.training and n >= MIN_ELEMENTS:
             s1 = a.double().sum(dims).long()  # integers below 2^53: exact in any order
             s2 = a.double().square().sum(dims).long()
             m8 = divide_round(s1 << 8, n)
             v16 = ((divide_round(s2 << 8, n) << 8) - m8 * m8).clamp(min=0)
-            share = self.module.momentum if self.module.momentum is not None else RUNNING_SHARE
-            _blend(mean, m8, exponent - 8, share)
-            _blend(variance, v16, 2 * exponent - 16, share)
+            _blend(mean, m8, exponent - 8, self.share)
+            _blend(variance, v16, 2 * exponent - 16, self.share)
             batch = True
         else:
             m8 = (mean.double() * (2.0**8 / unit)).round().long()
@@ -106,8 +109,31 @@ class NormUnit:
         root, e = inverse_sqrt(v16 + epsilon)
         return _Channel(m8, root, e + 8, n, batch)  # v16 has 16 fraction bits: 1/sqrt gains 8
 
+    def inference_affine(self, exponent: int) -> tuple[Tensor, Tensor]:
+        """(gain, offset), float64 [C]: with running statistics a stored value x = a 2^exponent gives gain x + offset
+        before the output's quantizer."""
+        like = self.module.running_mean.new_zeros(1, self.layer.in_channels)
+        tape = Tape(Clock(0, 0), training=False)
+        channel = self._statistics(like, exponent, tape)
+        scale = self.q.scale(self.module.weight.detach().double(), tape.clock)
+        shift = self.q.shift(self.module.bias.detach().double(), tape.clock)
+        gain, offset, grid = _affine(channel, scale, shift)
+        return gain * power_of_two(grid - exponent), offset * power_of_two(grid)
+
+    def epsilon(self, exponent: int) -> int:
+        """The module's eps with 16 fraction bits, in units of the square of 2^exponent."""
+        return min(max(1, round(self.module.eps * 2.0 ** (16 - 2 * exponent))), 1 << 50)
+
+    @property
+    def share(self) -> float:
+        """What of the batch's statistics enters the running ones."""
+        return self.module.momentum if self.module.momentum is not None else RUNNING_SHARE
+
     def backward(self, tape: Tape, error: FixedTensor, needed: bool) -> tuple[FixedTensor | None, ...]:
-        a, out, exponent, channel, scale = tape.take(self.name)
+        saved = tape.take(self.name)
+        if isinstance(saved[-1], compiled.Record):
+            return compiled.backward(self, tape, *saved, error, needed)
+        a, out, exponent, channel, scale = saved
         assert error.exponent is not None
         g = error.codes().to(a.dtype)
         if self.layer.activation != "none":
@@ -131,7 +157,10 @@ class NormUnit:
     def _store(self, t1: Tensor, centred: Tensor, channel: _Channel, exponent: int, tape: Tape) -> None:
         mantissa, shift = normalize(centred, 30)
         slope = (mantissa * channel.root).double() * power_of_two(shift - 8 + channel.root_exponent + exponent)
-        offset = t1.double() * 2.0**exponent
+        self.store_gradients(slope, t1.double() * 2.0**exponent, tape)
+
+    def store_gradients(self, slope: Tensor, offset: Tensor, tape: Tape) -> None:
+        """Quantize the gradients of scale and shift, float64 [C], and add them to `.grad`."""
         pairs = [(self.module.bias, offset, self.q.shift_gradient)]
         if self.trains == "all":
             pairs.append((self.module.weight, slope, self.q.scale_gradient))

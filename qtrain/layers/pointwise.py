@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +19,12 @@ _RECIPROCAL_BITS = 16
 """An average over k values multiplies their sum by round(2^16 / k); exact when k is a power of two."""
 
 
-def activate(y: Tensor, activation: str, output: Callable[..., FixedTensor], tape: Tape) -> FixedTensor:
+def activate(
+    y: Tensor, activation: str, output: Callable[..., FixedTensor], tape: Tape, **hints: Any
+) -> FixedTensor:  # fmt: skip
     """Store `y` through the layer's output quantizer; an unsigned format is itself the ReLU."""
     cap = RELU6_CAP if activation == "relu6" else None
-    return output(y, tape.clock, tape.rows, learn=tape.training, cap=cap)
+    return output(y, tape.clock, tape.rows, learn=tape.training, cap=cap, **hints)
 
 
 def through_activation(error: Tensor, out: Tensor, activation: str) -> Tensor:
@@ -52,6 +55,7 @@ class AddUnit:
 
     def forward(self, tape: Tape, a: FixedTensor, b: FixedTensor) -> FixedTensor:
         out = activate(exact_sum(a, b), self.layer.activation, self.output, tape)
+        out = FixedTensor(out.values.to(a.values.dtype), out.exponent)
         if self.layer.activation != "none":
             tape.save(self.name, (out.values,))
         return out
@@ -84,7 +88,8 @@ class ForkUnit:
         for other in errors[2:]:
             wide = total.values if other.exponent is None else total.values.double()
             total = FixedTensor(wide + other.values, total.exponent)
-        return self.error(total.values, tape.clock, tape.rows)
+        stored = self.error(total.values, tape.clock, tape.rows)
+        return FixedTensor(stored.values.to(errors[0].values.dtype), stored.exponent)
 
 
 class ActivationUnit:
@@ -169,12 +174,13 @@ class AvgPoolUnit:
         like = source.new_empty(()).expand(shape)
         values = torch.ops.aten.avg_pool2d_backward(
             source, like, self.kernel, self.stride, self.padding, False, True, 1 if exact else None
-        ).to(error.values.dtype)
+        )
         power = self.count & (self.count - 1) == 0
         if power and exact and self.kernel == self.stride:  # every error lands alone, its code unchanged
             shift = int(math.log2(self.count))
-            return (FixedTensor(values, (error.exponent or 0) - shift),)
-        return (self.error(values, tape.clock, tape.rows),)
+            return (FixedTensor(values.to(error.values.dtype), (error.exponent or 0) - shift),)
+        stored = self.error(values, tape.clock, tape.rows)
+        return (FixedTensor(stored.values.to(error.values.dtype), stored.exponent),)
 
 
 class ShortcutUnit:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qtrain.engine import kernels_for, points
 from qtrain.errors import QtrainError
 from qtrain.formats.fixed import FixedPoint, FixedTensor
 from qtrain.formats.noise import Stream
@@ -58,12 +59,24 @@ class Quantizer:
         *,
         learn: bool = True,
         cap: float | None = None,
+        plus: Tensor | None = None,
+        owned: bool = False,
+        packed: bool = False,
     ) -> FixedTensor:
         """Quantize `x` (any shape). `rows` are its first dimension's positions in the ungathered tensor; with `learn`
-        False the held exponent is used and left alone; `cap` is the largest value stored (ReLU6).
+        False the held exponent is used and left alone; `cap` is the largest value stored (ReLU6); `plus` is added to
+        `x` first. `owned`: x may be overwritten. `packed`: only a normalization reads it, as int8 codes if it likes.
 
         Raises QtrainError when `x` is not finite.
         """
+        library = kernels_for(x)
+        if library is not None and points.accepts(self):
+            stored = points.pack(library, self, x, clock, learn) if packed else None
+            if stored is None:
+                stored = points.quantize(library, self, x, clock, rows, learn, cap, plus, owned)
+            return self.stored(stored)
+        if plus is not None:
+            x = x + plus
         exponent = self._exponent(x, learn, cap)
         stream = None
         if self.rounding == "stochastic":
@@ -72,18 +85,39 @@ class Quantizer:
         values = self._round(source, exponent, stream)
         if self.monitor is not None:
             self.monitor.append(self._health(source, values, exponent))
+        return self.stored(FixedTensor(values, exponent))
+
+    def stored(self, tensor: FixedTensor) -> FixedTensor:
+        """Show `tensor` to whoever watches this point; returns it."""
         if self.watch is not None:
-            self.watch(self.name, FixedTensor(values, exponent))
-        return FixedTensor(values, exponent)
+            self.watch(self.name, tensor)
+        return tensor
 
     def _round(self, x: Tensor, exponent: int, stream: Stream | None) -> Tensor:
         return self.format.quantize(x, exponent, self.rounding, stream)
 
     def _exponent(self, x: Tensor, learn: bool, cap: float | None) -> int:
-        if not learn and self.amax is not None:
-            return self.format.exponent_for(self.amax)
-        seen = self._magnitude(x)
+        held = self.held(learn) if not learn else None
+        return self.observe(self._magnitude(x), learn, cap) if held is None else held
+
+    def held(self, learn: bool) -> int | None:
+        """The exponent of the next tensor where the rule knows it before it looks, else None."""
+        if self.amax is None or (learn and self.scale not in ("delayed", "static")):
+            return None
+        return self.format.exponent_for(self.amax)
+
+    def observe(self, seen: float, learn: bool, cap: float | None = None) -> int:
+        """The exponent for a tensor of largest magnitude `seen`, after learning from it if asked to.
+
+        Raises QtrainError when it is not finite.
+        """
+        if not seen < float("inf"):
+            raise QtrainError(f"{self.name}: values are not finite; lower the learning rate (--lr) or raise the bits")
         seen = seen if cap is None else min(seen, cap)
+        if seen == 0.0:  # zeros teach nothing: the next tensor must not be saturated for their sake
+            exponent = self.format.exponent_for(self.amax or 0.0)
+            self.exponent = exponent if learn else self.exponent
+            return exponent
         if self.amax is None or self.scale in ("dynamic", "percentile"):
             used = seen
         elif self.scale == "moving-average":
@@ -107,8 +141,6 @@ class Quantizer:
             seen = max(float(high), -float(low))
         else:
             seen = max(float(x.max()), 0.0)
-        if not seen < float("inf"):
-            raise QtrainError(f"{self.name}: values are not finite; lower the learning rate (--lr) or raise the bits")
         return seen
 
     def _health(self, x: Tensor, values: Tensor, exponent: int) -> dict[str, float]:

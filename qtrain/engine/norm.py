@@ -1,0 +1,119 @@
+"""Batch normalization through the compiled kernels, on int8 codes: what qtrain/layers/norm.py does, in fewer passes."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qtrain.engine import kernels_for
+from qtrain.engine.library import Point, threads_for
+from qtrain.engine.points import CodeTensor, Placed, accepts, by_pass
+from qtrain.formats.fixed import FixedTensor
+
+_LIMITS = {"none": (-math.inf, math.inf), "relu": (0.0, math.inf), "relu6": (0.0, 6.0)}
+"""The error passes where the stored output lies strictly between."""
+
+
+@dataclass(slots=True)
+class Record:
+    """What a forward pass keeps for its backward pass besides the codes."""
+
+    exponent: int
+    constants: Tensor  # int64 [3, C]: mean m8, root, root's exponent
+    affine: Tensor  # float32 [2, C]: gain and offset
+    scale: FixedTensor
+    n: int
+    batch: bool
+    output: Point  # the quantization point of the output, to tell again where the activation passed
+    library: ctypes.CDLL
+
+
+def applies(unit: Any) -> bool:
+    """Whether the kernels do what the quantization points of `unit` ask."""
+    q = unit.q
+    return (
+        q.error.format.max_code <= 127 and q.output.rounding == "nearest-even" and accepts(q.output)
+        and accepts(q.error) and unit.module.running_mean.dtype == torch.float32
+    )  # fmt: skip
+
+
+def forward(unit: Any, tape: Any, x: FixedTensor) -> FixedTensor | None:
+    """The stored output of `unit` (a NormUnit); None where the kernels do not apply."""
+    if not isinstance(x, CodeTensor) or not applies(unit):
+        return None
+    module, channels = unit.module, x.packed.shape[1]
+    carrier = torch.empty_like(x.packed, dtype=torch.float32)
+    library = kernels_for(carrier)
+    if library is None or x.exponent is None:
+        return None
+    n = x.packed.numel() // channels
+    constants = torch.empty(3, channels, dtype=torch.int64)
+    batch = tape.training and n >= 2
+    library.qt_norm_statistics(
+        channels, x.sums.data_ptr() if batch else None, n, x.exponent, unit.epsilon(x.exponent),
+        round(unit.share * 2**16), module.running_mean.data_ptr(), module.running_var.data_ptr(), constants.data_ptr(),
+    )  # fmt: skip
+    scale = unit.q.scale(module.weight.detach().double(), tape.clock)
+    shift = unit.q.shift(module.bias.detach().double(), tape.clock)
+    affine = torch.empty(2, channels)
+    gain, offset = affine[0].data_ptr(), affine[1].data_ptr()
+    library.qt_norm_affine(
+        channels, constants.data_ptr(), scale.values.data_ptr(), scale.exponent, shift.values.data_ptr(),
+        shift.exponent, gain, offset,
+    )  # fmt: skip
+    place = Placed(x.packed, None, False)
+    sizes, threads, used = place.map(), threads_for(carrier.numel()), []
+
+    def run(point: Point, peak: Any) -> None:
+        used.append(point)
+        library.qt_norm(place.x.data_ptr(), carrier.data_ptr(), gain, offset, point, sizes, threads, peak)
+
+    cap = 6.0 if unit.layer.activation == "relu6" else None
+    exponent = by_pass(unit.q.output, run, place, tape.clock, tape.training, cap, torch.float32, run)
+    tape.save(unit.name, (x.packed,), Record(x.exponent, constants, affine, scale, n, batch, used[-1], library))
+    stored: FixedTensor = unit.q.output.stored(FixedTensor(carrier, exponent))
+    return stored
+
+
+def backward(unit: Any, tape: Any, a: Tensor, record: Record, error: FixedTensor, needed: bool
+             ) -> tuple[FixedTensor | None, ...]:  # fmt: skip
+    """Parameter gradients, and the input's error where `needed`."""
+    library = record.library
+    assert error.exponent is not None
+    place = Placed(a, tape.rows, unit.q.error.rounding == "stochastic")
+    a = place.x
+    g = error.values.contiguous(memory_format=torch.channels_last if place.last else torch.contiguous_format)
+    channels, sizes, threads = a.shape[1], place.map(), threads_for(a.numel())
+    kept, sums = torch.empty_like(a), torch.zeros(channels, 2, dtype=torch.int64)
+    gain, offset = record.affine[0].data_ptr(), record.affine[1].data_ptr()
+    above, below = _LIMITS[unit.layer.activation]
+    again = record.output
+    again.n_rows = place.n_rows
+    library.qt_norm_sums(
+        g.data_ptr(), a.data_ptr(), kept.data_ptr(), sums.data_ptr(), gain, offset, math.ldexp(1.0, -error.exponent),
+        above, below, again, sizes, threads,
+    )  # fmt: skip
+    slopes = torch.empty(2, channels, dtype=torch.float64)
+    pqr = torch.empty(3, channels)
+    library.qt_norm_backward(
+        channels, record.constants.data_ptr(), record.scale.values.data_ptr(), record.scale.exponent, sums.data_ptr(),
+        record.n, record.batch, record.exponent, error.exponent, slopes[0].data_ptr(), slopes[1].data_ptr(),
+        pqr[0].data_ptr(), pqr[1].data_ptr(), pqr[2].data_ptr(),
+    )  # fmt: skip
+    if unit.trains != "none":
+        unit.store_gradients(slopes[0], slopes[1], tape)
+    if not needed:
+        return (None,)
+    out = torch.empty_like(a, dtype=torch.float32)
+    p, q, r = (row.data_ptr() for row in pqr)
+
+    def run(point: Point, peak: Any) -> None:
+        library.qt_norm_error(kept.data_ptr(), a.data_ptr(), out.data_ptr(), p, q, r, point, sizes, threads, peak)
+
+    exponent = by_pass(unit.q.error, run, place, tape.clock, True, None, torch.float32, run)
+    return (unit.q.error.stored(FixedTensor(out, exponent)),)
