@@ -96,6 +96,8 @@ def backing_bytes(nest: Nest, array: Array, input_b: float, filter_b: float, out
     """
     half = array.buffer_bytes / 2
     inputs, filters, outputs = nest.n_input * input_b, nest.n_filter * filter_b, nest.n_output * output_b
+    if nest.follows and inputs <= half:  # it is still there
+        inputs = 0.0
     filters_wait = inputs * max(1.0, -(-filters // half)) + filters
     inputs_wait = inputs + filters * max(1.0, -(-inputs // half))
     best = min(filters_wait, inputs_wait)

@@ -19,7 +19,8 @@ class Nest:
     s = its height and width, its taps spread by the layer's stride), the input's channels are the batch (n)
     and the instances are summed (c); the output, k x n x p x q, is the layer's weights. `height` and
     `width` bound the input without its padding; bits are those of the two operands and of the stored
-    result.
+    result. `follows`: the nest before it read the
+    same input.
     """
 
     groups: int
@@ -37,6 +38,7 @@ class Nest:
     input_bits: int
     filter_bits: int
     output_bits: int
+    follows: bool = False
 
     @property
     def macs(self) -> int:
@@ -100,7 +102,8 @@ def nests(op: Op) -> tuple[Nest, ...]:
     bits = (w.error_bits, w.weight_bits, w.error_bits)
     phases = product(_phases(r, layer.stride_height), _phases(s, layer.stride_width))
     return tuple(
-        Nest(g, op.batch, c, k, rows, cols, taps_r, taps_s, 1, 1, rows, cols, *bits) for taps_r, taps_s in phases
+        Nest(g, op.batch, c, k, rows, cols, taps_r, taps_s, 1, 1, rows, cols, *bits, follows=i > 0)
+        for i, (taps_r, taps_s) in enumerate(phases)
     )
 
 
