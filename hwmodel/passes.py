@@ -62,16 +62,19 @@ def ordered(
 
 
 def _learning(schedule: Schedule, batch: int, payer: str) -> list[Op]:
-    """Backward passes and updates: all updates last, or each after its layer's last backward pass if
-    fused."""
+    """Backward passes and updates: all updates last; fused, each as soon as its layer's weights are no longer read.
+
+    In fixed point the error pass reads the weight codes, so the master is updated right after its gradient; in float32
+    the error pass reads the master, so the update waits for it.
+    """
     backward, updates = list(schedule.backward(batch, payer)), list(schedule.update(payer))
     if not schedule.fused_update:
         return backward + updates
     pending = {op.layer.name: op for op in updates}
-    last = {op.layer.name: i for i, op in enumerate(backward)}
+    last = {op.layer.name: i for i, op in enumerate(backward) if op.widths.floating or op.phase == "gradient"}
     fused: list[Op] = []
     for i, op in enumerate(backward):
         fused.append(op)
-        if last[op.layer.name] == i and op.layer.name in pending:
+        if last.get(op.layer.name) == i and op.layer.name in pending:
             fused.append(pending[op.layer.name])
     return fused
