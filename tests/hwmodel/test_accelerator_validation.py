@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from hwmodel import devices
-from hwmodel.accelerator import configured
+from hwmodel.accelerator import configured, kernel_costs
 from hwmodel.devices import Device
 from hwmodel.network import load
-from hwmodel.operations import REPORT_PHASES, Widths
+from hwmodel.operations import REPORT_PHASES, Layer, Op, Widths
 from hwmodel.pricing import price
 from hwmodel.schedule import Schedule, filtered_step, inference
 
@@ -46,6 +48,22 @@ VELA_TOTAL_CYCLES = {  # ethos-u-vela 5.2.0, ethos-u55-128, default system; mode
 def test_ethos_u55_total_cycles_as_vela_estimates_them(network):
     bill = price(inference(load(network), Widths()), devices.load("ethos-u55-128"), scope="inference")
     assert bill.cycles == pytest.approx(VELA_TOTAL_CYCLES[network], rel=0.10)
+
+
+@pytest.mark.parametrize(("bits", "speedup"), [(4, 6.0), (2, 8.0)])
+def test_packed_dot_products_against_a_cluster_that_must_unpack(bits, speedup):
+    """Garofalo et al., XpulpNN: 6x and 8x on 4- and 2-bit convolutions over a cluster with 8-bit dot products only."""
+    device = devices.load("xpulp-cluster8")
+    unpacking = dataclasses.replace(
+        device, constants={key: c for key, c in device.constants.items() if key != "cluster.min_bits"}
+    )
+    layer = Layer("conv", "conv", ("x",), 32, 16, 16, 64, 16, 16, 3, 3)
+    op = Op(layer, dataclasses.replace(Widths.uniform(bits), norm_bits=bits), "forward", "main", 1, 64)
+    packed, unpacked = (
+        sum(cost.cycles for cost in kernel_costs(op, 1.0, d) if cost.kernel in ("conv", "im2col"))
+        for d in (device, unpacking)
+    )
+    assert unpacked / packed == pytest.approx(speedup, rel=0.3)
 
 
 def test_two_bit_filters_run_faster_on_the_bit_serial_engine_and_on_packed_dot_products():
