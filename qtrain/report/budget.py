@@ -1,0 +1,112 @@
+"""Budgets: the best setting within limits, or the nearest miss and the limit that binds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qtrain.report.comparison import Row
+
+_READS = {
+    "max_energy_j": "energy_j",
+    "max_step_energy_j": "step_energy_j",
+    "max_ram_bytes": "peak_ram_bytes",
+    "min_accuracy": "accuracy",
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Hard limits on a setting: energy of the run or of a step, peak RAM, mean accuracy (0 to 1); None: no limit."""
+
+    max_energy_j: float | None = None
+    max_step_energy_j: float | None = None
+    max_ram_bytes: float | None = None
+    min_accuracy: float | None = None
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Names of all limits."""
+        return tuple(field.name for field in dataclasses.fields(cls))
+
+    def limits(self) -> dict[str, float]:
+        """The limits that were given."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
+
+    def misses(self, row: Row) -> dict[str, float]:
+        """By how much a row exceeds each limit it breaks, as a share of the limit.
+
+        Not fitting the device counts as a limit, `fits`; an accuracy is missed by a share of the error it may have.
+        """
+        found: dict[str, float] = {}
+        for key, limit in self.limits().items():
+            value = getattr(row, _READS[key])
+            if key == "min_accuracy":
+                miss = 1.0 if value is None else (limit - value) / max(1 - limit, 1e-9)
+            else:
+                miss = value / limit - 1 if limit > 0 else float("inf")
+            if miss > 0:
+                found[key] = miss
+        if row.fits is False:
+            ram_miss = row.peak_ram_bytes / row.ram_limit_bytes - 1 if row.ram_limit_bytes else 0.0
+            found["fits"] = ram_miss if ram_miss > 0 else 1.0  # else it is the flash that is too small
+        return found
+
+    def best(self, rows: Sequence[Row]) -> Answer:
+        """The answer among the rows of one device.
+
+        Within the limits: the least energy where an accuracy is demanded, else the highest accuracy, ties to the
+        less energy. Without any row within them: the row whose largest miss is smallest.
+        """
+        within = [row for row in rows if not self.misses(row)]
+        if within:
+            return Answer(self, min(within, key=self._rank))
+        nearest = min(rows, key=lambda row: (max(self.misses(row).values()), self._rank(row)), default=None)
+        return Answer(self, nearest)
+
+    def _rank(self, row: Row) -> tuple[float, float]:
+        error, energy_j, _ = row.objectives
+        return (error, energy_j) if self.min_accuracy is None else (energy_j, error)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a budget allows: the best row within it, or the nearest miss (None: there were no rows)."""
+
+    budget: Budget
+    row: Row | None
+
+    @property
+    def misses(self) -> dict[str, float]:
+        """The limits broken; empty if the budget is met."""
+        return {} if self.row is None else self.budget.misses(self.row)
+
+    @property
+    def met(self) -> bool:
+        return self.row is not None and not self.misses
+
+    @property
+    def binding(self) -> str | None:
+        """The limit missed by most."""
+        return max(self.misses, key=self.misses.__getitem__, default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "budget": self.budget.limits(),
+            "device": None if self.row is None else self.row.device,
+            "met": self.met,
+            "setting": None if self.row is None else self.row.setting,
+            "runs": [] if self.row is None else list(self.row.runs),
+            "misses": self.misses,
+            "binding": self.binding,
+        }
+
+
+def each_alone_and_all(budget: Budget) -> list[Budget]:
+    """A budget for every limit given, and if there are several the whole one."""
+    limits = budget.limits()
+    alone = [Budget(**{key: value}) for key, value in limits.items()]
+    return [*alone, budget] if len(limits) > 1 else alone

@@ -1,0 +1,161 @@
+"""A comparison in the terminal: one table a device, the best under each budget, and what failed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from qtrain.console import kib, percent, si
+from qtrain.errors import QtrainError
+from qtrain.report.budget import Answer
+from qtrain.report.comparison import Row
+
+SORTS: dict[str, Callable[[Row], Any]] = {
+    "accuracy": lambda row: row.objectives[0],
+    "energy": lambda row: row.energy_j,
+    "time": lambda row: row.time_s,
+    "ram": lambda row: row.peak_ram_bytes,
+    "macs": lambda row: -row.saved_macs,
+    "bitops": lambda row: -row.saved_bitops,
+    "setting": lambda row: 0,  # as they were given
+}
+"""Orders of a table: best first."""
+
+LIMITS = {
+    "max_energy_j": ("energy of the run", lambda limit: f"at most {si(limit, 'J')}"),
+    "max_step_energy_j": ("energy of a step", lambda limit: f"at most {si(limit, 'J')}"),
+    "max_ram_bytes": ("peak RAM", lambda limit: f"at most {kib(limit)}"),
+    "min_accuracy": ("accuracy", lambda limit: f"at least {percent(limit)}"),
+}
+
+
+def sorted_rows(rows: Sequence[Row], by: str) -> list[Row]:
+    """The rows, best first. Raises QtrainError for an unknown order."""
+    if by not in SORTS:
+        raise QtrainError(f"--sort {by}: must be one of {', '.join(SORTS)}")
+    return sorted(rows, key=SORTS[by])
+
+
+@contextlib.contextmanager
+def sweep_display(console: Console) -> Iterator[Callable[[Any], None] | None]:
+    """A live line of trials finished, failed and left, and the time left; nothing if not a terminal."""
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("trials"), MofNCompleteColumn(), BarColumn(bar_width=20), TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True, speed_estimate_period=3600) as bar:
+        task = bar.add_task("", total=None, state="")
+
+        def show_state(sweep: Any) -> None:
+            failed = f", {len(sweep.failed)} failed" if sweep.failed else ""
+            bar.update(
+                task, total=sweep.n_trials - len(sweep.reused), completed=len(sweep.computed) + len(sweep.failed),
+                state=f"{len(sweep.reused)} reused{failed}",
+            )  # fmt: skip
+
+        yield show_state
+
+
+def show(
+    console: Console, rows: Sequence[Row], answers: Sequence[Answer], sweep: Any, unfinished: Sequence[Any]
+) -> None:
+    """A comparison: counts, tables, answers to the budgets, what failed or is unfinished."""
+    if sweep.computed or sweep.failed:
+        console.print(f"{sweep.n_trials} trials: {len(sweep.computed)} computed, {len(sweep.reused)} reused")
+    show_rows(console, rows)
+    for answer in answers:
+        console.print(answer_line(answer), highlight=False, soft_wrap=True)
+    for failure in sweep.failed:
+        console.print(f"[red]failed[/] {failure['run']}: {failure['error']}", highlight=False, soft_wrap=True)
+    for path in unfinished:
+        console.print(f"[yellow]unfinished[/] {path}: qtrain simulate --resume {path}", highlight=False, soft_wrap=True)
+
+
+def show_rows(console: Console, rows: Sequence[Row]) -> None:
+    """One table a device, in the order of the rows."""
+    for device in dict.fromkeys(row.device for row in rows):
+        there = [row for row in rows if row.device == device]
+        table = _table(there)
+        if (width := console.measure(table, options=console.options.update(max_width=1000)).maximum) > console.width:
+            if console.is_terminal:
+                table = _table(there, ("energy",))
+            else:  # what goes to a file or a pipe is not cut to a terminal's width
+                console.width = width
+        console.print(table)
+    console.print("* on the Pareto front: no other setting is as good in accuracy, energy and RAM", highlight=False)
+    console.print(
+        "energy: of the run; latency: of an instance; saved: against dense float32 training on the same stream",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _table(rows: Sequence[Row], savings: Sequence[str] = ("MACs", "bitops", "energy")) -> Table:
+    first = rows[0]
+    table = Table(title=f"{first.device} ({first.basis})", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("")
+    for key in list(first.values) or ["setting"]:
+        table.add_column(key.replace("-", "-\n", 1), overflow="fold")
+    known = any(row.accuracy is not None for row in rows)
+    for name in (
+        "accuracy" if known else "loss",
+        *(f"{of}\nsaved" for of in savings),
+        "energy",
+        "latency",
+        "RAM",
+        "fits",
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        setting = [_cell(value) for value in row.values.values()] or [row.setting]
+        saved = {"MACs": row.saved_macs, "bitops": row.saved_bitops, "energy": row.saved_energy_vs_fp32}
+        table.add_row(
+            "*" if row.pareto else "", *setting, quality(row), *(percent(saved[of]) for of in savings),
+            si(row.energy_j, "J"), si(row.instance_time_s, "s"), kib(row.peak_ram_bytes),
+            {True: "yes", False: "no", None: "-"}[row.fits],
+            style=None if row.pareto else "dim",
+        )  # fmt: skip
+    return table
+
+
+def _cell(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def quality(row: Row) -> str:
+    """Accuracy, or where there is none the loss, as mean ± standard deviation over the seeds."""
+    if row.accuracy is None:
+        return f"{row.loss:.4g}" + ("" if row.loss_std is None else f" ± {row.loss_std:.2g}")
+    return percent(row.accuracy) + ("" if row.accuracy_std is None else f" ± {100 * row.accuracy_std:.1f}")
+
+
+def answer_line(answer: Answer) -> str:
+    """What a budget allows, in one sentence."""
+    wanted = ", ".join(f"{name} {shown(limit)}" for name, shown, limit in _limits(answer))
+    row = answer.row
+    if row is None:
+        return f"{wanted}: no runs"
+    what = f"{row.setting} ({quality(row)}, {si(row.energy_j, 'J')}, {kib(row.peak_ram_bytes)})"
+    if answer.met:
+        return f"best with {wanted} on {row.device}: {what}"
+    binding = "the device's memory" if answer.binding == "fits" else LIMITS[str(answer.binding)][0]
+    return f"nothing has {wanted} on {row.device}; nearest: {what}; what binds: {binding}"
+
+
+def _limits(answer: Answer) -> list[tuple[str, Callable[[float], str], float]]:
+    return [(*LIMITS[key], limit) for key, limit in answer.budget.limits().items()]

@@ -1,0 +1,83 @@
+"""A sweep: the trials that the store does not hold yet are computed, the others reused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qtrain.errors import QtrainError
+from qtrain.experiment import Experiment
+from qtrain.store import finished_runs
+from qtrain.sweep.engine import Trial, n_cores, run_local
+
+ENGINES = ("local", "ray")
+
+
+@dataclass
+class Sweep:
+    """Where a sweep stands: the folders of its trials, those reused from the store, computed, and failed with their
+    error."""
+
+    folders: list[Path]
+    reused: list[Path] = field(default_factory=list)
+    computed: list[Path] = field(default_factory=list)
+    failed: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def n_trials(self) -> int:
+        """Trials planned."""
+        return len(self.folders)
+
+    @property
+    def runs(self) -> list[Path]:
+        """Folders of all finished trials, in the order of the trials."""
+        done = {*self.reused, *self.computed}
+        return [folder for folder in self.folders if folder in done]
+
+
+def run_trials(
+    experiments: Sequence[Experiment],
+    out: str | Path,
+    *,
+    n_workers: int = 0,
+    engine: str = "local",
+    address: str = "",
+    on_change: Callable[[Sweep], None] | None = None,
+) -> Sweep:
+    """Carry out every experiment in its folder `out`/<id> unless a finished run with its id lies beneath `out`.
+
+    `n_workers` processes (0: one a core) of `run.threads` threads each (0: one). A failed trial is noted and stops no
+    other. `on_change` sees the sweep after each trial. Raises QtrainError, Interrupted on Ctrl-C.
+    """
+    out = Path(out)
+    known = finished_runs(out) if out.is_dir() else {}
+    sweep, trials = Sweep([known.get(experiment.id, out / experiment.id) for experiment in experiments]), []
+    for experiment, folder in zip(experiments, sweep.folders, strict=True):
+        if experiment.id in known:
+            sweep.reused.append(folder)
+        else:
+            threads = max(experiment.run.threads, 1)
+            trials.append(Trial(experiment.with_options({"run.threads": threads}), folder))
+
+    def note(trial: Trial, error: str) -> None:
+        if error:
+            sweep.failed.append({"run": str(trial.path), "error": error, "seed": trial.experiment.seed})
+        else:
+            sweep.computed.append(trial.path)
+        if on_change is not None:
+            on_change(sweep)
+
+    if on_change is not None:
+        on_change(sweep)
+    n_threads = max((trial.experiment.run.threads for trial in trials), default=1)
+    if engine == "ray":
+        from qtrain.sweep.ray_engine import run_ray
+
+        run_ray(trials, address, note, n_threads)
+    elif engine == "local":
+        run_local(trials, n_workers or max(n_cores() // n_threads, 1), note, n_threads)
+    else:
+        raise QtrainError(f"--engine {engine}: must be one of {', '.join(ENGINES)}")
+    return sweep
