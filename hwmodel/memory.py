@@ -83,7 +83,8 @@ def peak(
     n_streamed = n_learned if n_streamed is None else n_streamed
     if n_streamed < n_learned:
         raise HwmodelError(f"streamed {n_streamed} instances but kept {n_learned}; keep at most the stream")
-    packing = Packing(containers=device is not None and device.kind == "mcu")
+    software = device is None or device.kind == "mcu" or "core" in device.texts
+    packing = Packing(containers=device is not None and device.kind == "mcu", copies=software)
     if inference:
         schedule, filter_schedule = _frozen(Same(schedule)), None
     case = Case(Same(schedule), batch, Same(filter_schedule), n_streamed, n_uncertain, inference, packing)

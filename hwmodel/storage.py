@@ -17,10 +17,15 @@ IM2COL_BITS = 16
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """How values narrower than a word are stored: packed bit by bit, or in power-of-two `containers` that
-    no byte boundary cuts, as software on a microcontroller keeps them (3 bits in 4, 12 bits in 16)."""
+    """How a device lays out values.
+
+    `containers`: values narrower than a word lie in power-of-two fields that no byte boundary cuts, as software on a
+    microcontroller keeps them (3 bits in 4, 12 bits in 16); else they are packed bit by bit. `copies`: kernels copy
+    operands into matrix order, as software does and an array's address generators do not.
+    """
 
     containers: bool = False
+    copies: bool = True
 
     def bytes(self, n: int, bits: int) -> int:
         """Bytes of `n` values of `bits` each."""
@@ -49,8 +54,17 @@ def pool_index_bytes(n: int, layer: Layer) -> int:
     return -(-n * max(1, (window - 1).bit_length()) // 8)
 
 
+LAYOUT_BUFFERS = ("im2col", "rotated weights", "transposes")
+
+
 def buffer_bytes(op: Op, packing: Packing) -> dict[str, int]:
-    """Working buffers that one pass holds besides its operands, by name.
+    """Working buffers that one pass holds besides its operands, by name; layout copies only where kernels make them."""
+    buffers = _software_buffers(op, packing)
+    return buffers if packing.copies else {k: n for k, n in buffers.items() if k not in LAYOUT_BUFFERS}
+
+
+def _software_buffers(op: Op, packing: Packing) -> dict[str, int]:
+    """Working buffers of software kernels.
 
     im2col: two patches at a time (none for 1x1 and linear layers, whose rows lie ready). Rotated weights:
     the input error is a convolution with the kernels rotated and the channels exchanged, so one rotated

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from hwmodel import devices
 from hwmodel.errors import HwmodelError
 from hwmodel.memory import MemoryBill, peak
 from hwmodel.memory_cure import cure
@@ -83,6 +84,12 @@ def test_fused_update_frees_each_gradient_before_the_next_pass():
 def test_fused_float_update_waits_for_the_error_that_reads_the_weights():
     fused = moments(peak(schedule(fused_update=True, widths=Widths.uniform(32)), BATCH))
     assert list(fused)[5:8] == ["gradient fc", "error fc", "update fc"]
+
+
+def test_an_array_addresses_its_operands_without_layout_copies():
+    on_array = moments(peak(schedule(), BATCH, device=devices.load("eyeriss")))
+    assert on_array["forward conv"] == TIMELINE["forward conv"] - 2 * 18 * 2
+    assert on_array["gradient conv"] == TIMELINE["gradient conv"] - (32 + 48)
 
 
 def test_momentum_adds_its_bits_at_every_moment():
