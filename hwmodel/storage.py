@@ -66,11 +66,11 @@ def buffer_bytes(op: Op, packing: Packing) -> dict[str, int]:
 def _software_buffers(op: Op, packing: Packing) -> dict[str, int]:
     """Working buffers of software kernels.
 
-    im2col: two patches at a time (none for 1x1 and linear layers, whose rows lie ready). Rotated weights:
-    the input error is a convolution with the kernels rotated and the channels exchanged, so one rotated
-    copy. Transposes: the weight gradient sums over pixels, so one instance's input and error are laid out
-    by channel. Accumulators: one output pixel (forward, error) or one filter (gradient); this holds where a
-    result's exponent is known before the pass, since then each accumulator is rounded at once.
+    im2col: two patches at a time (none for 1x1 and linear layers, whose rows lie ready). Rotated weights: the input
+    error is a convolution with the kernels rotated and the channels exchanged, so one rotated copy. Transposes: the
+    weight gradient sums over pixels, so one instance's input and error are laid out by channel. Accumulators: of one
+    output pixel (forward, error), since the exponent of an activation or error is known beforehand; of the whole layer
+    (gradient), whose exponent is that of its largest value. The rounded gradient takes the place of its accumulators.
     """
     layer, w = op.layer, op.widths
     if layer.kind == "batchnorm" and op.phase != "update":
@@ -92,12 +92,8 @@ def _software_buffers(op: Op, packing: Packing) -> dict[str, int]:
             "rotated weights": packing.bytes(layer.n_weights, w.weight_bits) if layer.kind == "conv" else 0,
             "accumulators": packing.bytes(layer.in_channels, w.accumulator_bits),
         }
-    if op.trains != "all":
-        return {"accumulators": packing.bytes(layer.out_channels, w.accumulator_bits)}
+    accumulators = packing.bytes(op.n_trained, w.accumulator_bits) - packing.bytes(op.n_trained, w.gradient_bits)
     transposes = 0
-    if layer.kind == "conv":
+    if layer.kind == "conv" and op.trains == "all":
         transposes = packing.bytes(layer.n_in, w.activation_bits) + packing.bytes(layer.n_out, w.error_bits)
-    return {
-        "transposes": transposes,
-        "accumulators": packing.bytes(layer.reduction, w.accumulator_bits),
-    }
+    return {"transposes": transposes, "accumulators": max(0, accumulators)}
