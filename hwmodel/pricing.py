@@ -18,7 +18,7 @@ from hwmodel.trace import Trace
 if TYPE_CHECKING:
     from hwmodel.memory import MemoryBill
 
-__all__ = ["Bill", "KernelCost", "configured", "kernel_costs", "price"]
+__all__ = ["Bill", "KernelCost", "configured", "kernel_costs", "memory", "price"]
 
 
 def price(
@@ -47,9 +47,9 @@ def price(
     totals, by_phase, by_layer, by_kernel = _sums(trace, device)
     energy_j = totals.energy_j
     saved = {name: _saved(energy_j, baseline, device) for name, baseline in (baselines or {}).items()}
-    memory, cure = None, None
+    held, cure = None, None
     if schedule is not None:
-        memory, cure = _memory(trace, device, schedule, filter_schedule, batch, scope == "inference")
+        held, cure = _memory(trace, device, schedule, filter_schedule, batch, scope == "inference")
     return Bill(
         device=device,
         scope=scope,
@@ -59,7 +59,7 @@ def price(
         by_phase=by_phase,
         by_layer=by_layer,
         by_kernel=by_kernel,
-        memory=memory,
+        memory=held,
         cure=cure,
         saved_energy_vs_fp32=saved.get("fp32"),
         saved_energy_vs_same_bits=saved.get("same_bits"),
@@ -145,6 +145,14 @@ def _saved(energy_j: float, baseline: Trace, device: Device) -> float | None:
     return 1 - energy_j / total if total else None
 
 
+def memory(trace: Trace, device: Device, schedule: Schedule, filter_schedule: Schedule | None = None) -> MemoryBill:
+    """Memory of the largest training step in the trace."""
+    from hwmodel.memory import peak
+
+    n, n_streamed, n_uncertain = _largest_step(trace, None)
+    return peak(schedule, n, filter_schedule, n_streamed, device=device, n_uncertain=n_uncertain)
+
+
 def _memory(
     trace: Trace,
     device: Device,
@@ -156,19 +164,23 @@ def _memory(
     """Peak memory of the largest step in the trace, and the cheapest change that makes it fit if it does not."""
     from hwmodel.memory import peak
 
-    n = batch or _largest_batch(trace, "forward", "main") or 1
+    n, n_streamed, n_uncertain = _largest_step(trace, batch)
     if inference:
         return peak(schedule, n, inference=True, device=device), None
-    n_uncertain = _largest_batch(trace, "forward", "uncertain")
-    n_streamed = max(n + n_uncertain, _largest_batch(trace, "forward", "filter"))
-    memory = peak(schedule, n, filter_schedule, n_streamed, device=device, n_uncertain=n_uncertain)
-    limit = memory.ram_limit_bytes
-    if limit is None or memory.peak_ram_bytes <= limit:
-        return memory, None
+    found = peak(schedule, n, filter_schedule, n_streamed, device=device, n_uncertain=n_uncertain)
+    limit = found.ram_limit_bytes
+    if limit is None or found.peak_ram_bytes <= limit:
+        return found, None
     from hwmodel.memory_cure import cure
 
-    found = cure(schedule, n, limit, filter_schedule, n_streamed, device=device, n_uncertain=n_uncertain)
-    return memory, str(found)
+    return found, str(cure(schedule, n, limit, filter_schedule, n_streamed, device=device, n_uncertain=n_uncertain))
+
+
+def _largest_step(trace: Trace, batch: int | None) -> tuple[int, int, int]:
+    """The most instances that one step trained on (or `batch`), streamed, and forwarded for their loss alone."""
+    n = batch or _largest_batch(trace, "forward", "main") or 1
+    n_uncertain = _largest_batch(trace, "forward", "uncertain")
+    return n, max(n + n_uncertain, _largest_batch(trace, "forward", "filter")), n_uncertain
 
 
 def _largest_batch(trace: Trace, phase: str, payer: str) -> int:
