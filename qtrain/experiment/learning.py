@@ -91,6 +91,6 @@ class Adversarial(Section):
     epsilon: float = option(0.03, "largest change of a pixel by the attack, 255 being 1", valid=POSITIVE)
     step_size: float = option(0.005, "change of a pixel by one step of the attack, 255 being 1", valid=POSITIVE)
     attack_steps: int = option(10, "steps of the attack", valid=COUNT)
-    temperature: float = option(0.5, "temperature of InfoNCE and of the neighbours' votes", valid=KEPT)
+    temperature: float = option(0.1, "temperature of InfoNCE and of the neighbours' votes", valid=KEPT)
     dimensions: int = option(64, "outputs of the network: the representation's dimensions", valid=Interval(2, 10**6))
     tested: int = option(200, "test instances attacked to measure the defence's success", valid=COUNT)

@@ -8,6 +8,8 @@ made an equality by a slack row and a slack column of cost 0, regularized by ent
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,7 +58,7 @@ class Allocation:
         self.cost = np.full((n, k), np.log(k), dtype=np.float32)  # nothing known: equal probabilities
         self.v = np.zeros(k + 1)
 
-    def labels(self, cost: Floats) -> Floats:
+    def labels(self, cost: NDArray[Any]) -> Floats:
         """Soft labels Q [m, k] of instances with these costs [m, k] at the present scalings: rows of a softmax over
         the classes and the slack, so that a row sums to less than 1."""
         scaled = self._with_slack(-self.reg * cost) + self.v
@@ -100,8 +102,8 @@ class Allocation:
         return self.labels(self.cost)
 
     @staticmethod
-    def _with_slack(scaled: Floats) -> Floats:
-        return np.concatenate([scaled, np.zeros((len(scaled), 1))], 1)
+    def _with_slack(scaled: NDArray[Any]) -> Floats:
+        return np.concatenate([scaled, np.zeros((len(scaled), 1))], 1, dtype=np.float64)
 
 
 def _column_sums(scaled: Floats, rows: Floats) -> Floats:

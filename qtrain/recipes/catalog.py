@@ -31,12 +31,12 @@ RECIPES = (
     ),
     RecipeInfo(
         "contrast", "a small buffer of the instances whose mirrored views differ most; NT-Xent", "no labels",
-        "Wu, Wang, Zeng, Shi, Hu, DAC 2021, arXiv 2106.03796", 10 / 3,
+        "Wu et al., DAC 2021, arXiv 2106.03796", 10 / 3,
         "two forwards to score buffer and segment, a step on two views of the buffer",
     ),
     RecipeInfo(
         "adversarial", "a kNN on the representation, made robust by InfoNCE between clean and attacked", "no labels "
         "but the neighbours'", "Chen et al., arXiv 1911.06470", 10.0,
-        "a forward, ten attack steps of forward and error, two forwards to see which succeeded; a step on pairs",
+        "forwards before and after ten attack steps of forward and error, the bank's forward, a step on the pairs",
     ),
 )  # fmt: skip

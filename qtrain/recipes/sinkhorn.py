@@ -95,7 +95,7 @@ class Sinkhorn(PlainRecipe):
         if self.allocation is None:
             best, label = p.max(1)
             return one_hot(label, p.shape[1]) * (best >= self.confidence).float().view(-1, 1)
-        return torch.from_numpy(self.allocation.labels(_cost(p).astype(np.float64))).float()
+        return torch.from_numpy(self.allocation.labels(_cost(p))).float()
 
     def _normalized(self, soft: Tensor) -> tuple[Tensor, Tensor]:
         """(targets that sum to 1, weights): -sum q log p is the weight times a cross-entropy."""
