@@ -53,6 +53,17 @@ def frozen_weight_bytes(op: Op) -> float:
     return op.layer.n_weights * container_bits(op.widths.weight_bits) / 8 if op.trains != "all" else 0.0
 
 
+def taps(op: Op) -> int:
+    """Positions of the kernel's window."""
+    return op.layer.kernel_height * op.layer.kernel_width
+
+
+def _gathered(op: Op, kernel: str, elements: float, n_taps: float, bits: int) -> Work:
+    """Copying patches: `elements` in all, in runs of one tap's channels that each need an address and border check."""
+    unpacked = elements if bits < 8 else 0.0
+    return Work(kernel, op.report_phase, 0, elements, n_taps, (bits, bits), unpacked, 2 * _bytes(elements, bits))
+
+
 def _bytes(count: float, bits: int) -> float:
     return count * container_bits(bits) / 8
 
@@ -89,9 +100,7 @@ def _forward(op: Op) -> Iterator[Work]:
     pixels = op.batch * layer.out_height * layer.out_width
     if kind == "conv":
         columns = pixels * layer.reduction * layer.groups
-        yield Work("im2col", phase, 0, columns, bits=(widths.activation_bits,) * 2,
-                   unpacked=columns if widths.activation_bits < 8 else 0.0,
-                   sram_bytes=2 * _bytes(columns, widths.activation_bits))  # fmt: skip
+        yield _gathered(op, "im2col", columns, pixels * taps(op), widths.activation_bits)
     yield _product(op, kind, n_out, (widths.activation_bits, widths.weight_bits),
                    op.macs / PIXELS_PER_PASS if widths.weight_bits < 8 else 0.0, frozen_weight_bytes(op))  # fmt: skip
     if layer.bias:
@@ -112,9 +121,8 @@ def _error(op: Op) -> Iterator[Work]:
         yield Work("rotate", phase, 0, rotated, bits=(widths.weight_bits,) * 2,
                    sram_bytes=2 * _bytes(rotated, widths.weight_bits),
                    weight_bytes=frozen_weight_bytes(op) * share)  # fmt: skip
-        yield Work("im2col", phase, 0, columns, bits=(widths.error_bits,) * 2,
-                   unpacked=columns if widths.error_bits < 8 else 0.0,
-                   sram_bytes=2 * _bytes(columns, widths.error_bits))  # fmt: skip
+        n_taps = columns / (layer.out_channels * share) if share else 0.0
+        yield _gathered(op, "im2col", columns, n_taps, widths.error_bits)
         flash = 0.0  # the rotated copy lies in SRAM
     else:
         flash = frozen_weight_bytes(op) * share
@@ -141,12 +149,8 @@ def _gradient(op: Op) -> Iterator[Work]:
         if kind in ("conv", "pointwise"):
             pixels = op.batch * layer.out_height * layer.out_width
             columns = pixels * layer.reduction * layer.groups
-            yield Work("transpose", phase, 0, columns, bits=(widths.activation_bits,) * 2,
-                       unpacked=columns if widths.activation_bits < 8 else 0.0,
-                       sram_bytes=2 * _bytes(columns, widths.activation_bits))  # fmt: skip
-            yield Work("transpose", phase, 0, n_error, bits=(widths.error_bits,) * 2,
-                       unpacked=n_error if widths.error_bits < 8 else 0.0,
-                       sram_bytes=2 * _bytes(n_error, widths.error_bits))  # fmt: skip
+            yield _gathered(op, "transpose", columns, pixels * taps(op), widths.activation_bits)
+            yield _gathered(op, "transpose", n_error, pixels, widths.error_bits)
         kernel = kind + "_gradient"
         yield _product(op, kernel, outputs, (widths.error_bits, widths.activation_bits), 0.0)
     yield from _requantized(op, "requantize_gradient", op.n_trained)

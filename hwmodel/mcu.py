@@ -60,6 +60,8 @@ def core_cycles(work: Work, floating: bool, core: Core, library: Library, factor
     unpacking = _unpacking(work, floating, core)
     if not work.outputs:
         return work.units * unit(work.kernel) + unpacking
+    if not work.macs:
+        return work.units * unit(work.kernel) + work.outputs * unit(work.kernel + "_output") + unpacking
     bound = core.float_bound if floating else core.bound
     product = max(unit(work.kernel) * _width(work, floating, core), bound)
     cycles = work.units * product + work.outputs * unit(work.kernel + "_output")
