@@ -20,7 +20,7 @@ def weak(images: NDArray[np.float32], rng: np.random.Generator, flip: bool = Tru
     n, _, height, width = images.shape
     down = rng.integers(-round(WEAK_SHIFT * height), round(WEAK_SHIFT * height) + 1, n)
     right = rng.integers(-round(WEAK_SHIFT * width), round(WEAK_SHIFT * width) + 1, n)
-    mirrored = rng.random(n) < (0.5 if flip else 0.0)
+    mirrored = np.asarray(rng.random(n) < (0.5 if flip else 0.0))
     return shift(images, down, right, mirrored)
 
 

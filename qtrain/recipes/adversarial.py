@@ -12,10 +12,11 @@ from torch import Tensor
 
 from qtrain.data.streams import generator
 from qtrain.layers import QuantizedNetwork
+from qtrain.layers.inner import InnerPasses, unrecorded
+from qtrain.recipes.attack import linf_attack
 from qtrain.recipes.base import Batch, Material, Outcome, PlainRecipe, Select
 from qtrain.recipes.contrastive import nt_xent
 from qtrain.recipes.evaluation import outputs as outputs_of
-from qtrain.recipes.inner import InnerPasses, linf_attack, unrecorded
 from qtrain.recipes.neighbours import Neighbours
 from qtrain.recipes.soft_targets import averaged
 

@@ -15,10 +15,11 @@ from torch import Tensor
 from qtrain.data.streams import generator
 from qtrain.formats.fixed import FixedTensor
 from qtrain.layers import QuantizedNetwork
+from qtrain.layers.inner import InnerPasses
 from qtrain.layers.loss import cross_entropy
+from qtrain.recipes.attack import linf_attack
 from qtrain.recipes.base import Batch, Material, Outcome, PlainRecipe, Select
 from qtrain.recipes.evaluation import classify, outputs
-from qtrain.recipes.inner import InnerPasses, linf_attack
 from qtrain.recipes.soft_targets import divergence, one_hot, part, probabilities
 
 COVERAGES = (1.0, 0.95, 0.9, 0.85, 0.8)

@@ -1,4 +1,4 @@
-"""Streams that are correlated, class-incremental or drifting: functions of (seed, step), each instance accounted for."""
+"""Streams that are correlated, class-incremental or drifting: functions of (seed, step), no instance lost."""
 
 import itertools
 

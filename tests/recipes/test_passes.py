@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from qtrain.data import load
-from qtrain.recipes.inner import InnerPasses, linf_attack
+from qtrain.layers.inner import InnerPasses
+from qtrain.recipes.attack import linf_attack
 from qtrain.training.material import material
 
 
