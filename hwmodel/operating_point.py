@@ -12,8 +12,8 @@ def configured(device: Device, clock_mhz: float) -> Device:
     """The device at `clock_mhz`; memories outside its clock domain keep their bytes per second.
 
     At a stated operating point (points.NAME) static power is the point's and energy per operation falls with the
-    square of the supply; elsewhere the clocked share of static power follows the clock. Raises
-    HwmodelError for a clock above the device's own, or another than that of a module's power mode.
+    square of the supply; elsewhere the clocked share of static power follows the clock. A roofline's power is its
+    power mode's at any clock. Raises HwmodelError for a clock above the device's own.
     """
     top = device.value("clock_hz")
     asked = clock_mhz * 1e6
@@ -22,10 +22,9 @@ def configured(device: Device, clock_mhz: float) -> Device:
     if asked == top:
         return device
     changed = {"clock_hz": _times(device.constants["clock_hz"], asked / top)}
-    if device.kind == "roofline":
-        raise HwmodelError(f"device {device.name!r} has the one clock of its power mode, {top / 1e6:g} MHz")
-    clocked = device.get("clocked_share", 0.0)
-    changed["static_w"] = _times(device.constants["static_w"], 1 - clocked + clocked * asked / top)
+    if "static_w" in device.constants:
+        clocked = device.get("clocked_share", 0.0)
+        changed["static_w"] = _times(device.constants["static_w"], 1 - clocked + clocked * asked / top)
     if "external_bytes" in device.constants and "bandwidth.backing" in device.constants:
         changed["bandwidth.backing"] = _times(device.constants["bandwidth.backing"], top / asked)
     for point in {key.split(".")[0] for key in device.section("points")}:
