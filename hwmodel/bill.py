@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hwmodel.confidence import error_class, notes
+from hwmodel.confidence import basis, error_class, notes
 from hwmodel.devices import Device
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Bill:
             "time_s": self.time_s,
             "clock_hz": device.value("clock_hz"),
             **self._memory_json(),
-            "basis": device.basis,
+            "basis": basis(device),
             "error_class": error_class(device),
             "energy_basis": device.texts.get("power_basis"),
             "assumed": list(device.assumed),

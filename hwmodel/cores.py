@@ -132,6 +132,12 @@ def fitted_errors() -> dict[str, float]:
     return errors
 
 
+def measured_libraries(board: str) -> list[str]:
+    """Integer kernel libraries whose latencies were measured on a board."""
+    libraries: list[str] = _table("fitted")["measured"].get(board, [])
+    return libraries
+
+
 @cache
 def _table(name: str) -> dict[str, Any]:
     text = (resources.files("hwmodel") / "calibration" / f"{name}.toml").read_text(encoding="utf-8")

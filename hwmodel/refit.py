@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 from hwmodel import leave_out
@@ -65,9 +66,20 @@ def errors() -> dict[str, float]:
     }
 
 
+def measured() -> dict[str, list[str]]:
+    """Integer kernel libraries measured on each board."""
+    boards: dict[str, list[str]] = {}
+    for row in mcu_rows():
+        libraries = boards.setdefault(row.board, [])
+        if row.library not in (*libraries, "float"):
+            libraries.append(row.library)
+    return boards
+
+
 def text() -> str:
     """The contents of fitted.toml."""
     lines = [HEADER, "[error]", *(f"{key} = {value}" for key, value in errors().items())]
+    lines += ["", "[measured]", *(f"{board} = {json.dumps(names)}" for board, names in measured().items())]
     for what, tables in factors(parameters()).items():
         for name, row in tables.items():
             lines += ["", f"[{what}.{name}]", *(f"{group} = {value}" for group, value in row.items())]
