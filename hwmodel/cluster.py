@@ -12,20 +12,28 @@ from functools import cache
 from hwmodel import cores
 from hwmodel.containers import container_bits
 from hwmodel.cost import KernelCost
+from hwmodel.dataflow import Array, backing_bytes
 from hwmodel.devices import Device
 from hwmodel.mcu import core_cycles
-from hwmodel.operations import Op
+from hwmodel.nests import nests
+from hwmodel.operations import MAC_KINDS, Op
 from hwmodel.work import Work
 
 
 def cluster_cost(op: Op, work: Work, device: Device) -> KernelCost:
-    """One kernel on all cores: cycles, energy of the busy cores, of the scratchpad's traffic and of standing by."""
-    cycles = _cycles(work, op.widths.floating, device) / (
+    """One kernel on all cores: cycles, energy of the busy cores, of the memories' traffic and of standing by.
+
+    Products stream their operands from the second-level memory while the cores compute: the slower of the two counts.
+    """
+    dma_bytes = _dma_bytes(op, device) if work.outputs and op.layer.kind in MAC_KINDS else 0.0
+    cores_cycles = _cycles(work, op.widths.floating, device) / (
         device.value("cluster.cores") * device.value("cluster.efficiency")
-    ) + device.value("cluster.barrier_cycles")
+    )
+    cycles = max(cores_cycles, dma_bytes / device.value("bandwidth.backing")) + device.value("cluster.barrier_cycles")
     energy = (
-        cycles * device.value("cluster.cycle_j")
+        cores_cycles * device.value("cluster.cycle_j")
         + work.sram_bytes * device.value("energy.buffer")
+        + dma_bytes * device.value("energy.backing")
         + device.value("static_w") * cycles / device.value("clock_hz")
     )
     return KernelCost(
@@ -36,8 +44,18 @@ def cluster_cost(op: Op, work: Work, device: Device) -> KernelCost:
         work.macs,
         cycles,
         energy,
-        sram_bytes=work.sram_bytes,
+        sram_bytes=work.sram_bytes + dma_bytes,
     )
+
+
+def _dma_bytes(op: Op, device: Device) -> float:
+    """Bytes between second-level memory and scratchpad for the pass's operands and results."""
+    total = 0.0
+    for nest in nests(op):
+        sizes = tuple(container_bits(bits) / 8 for bits in (nest.input_bits, nest.filter_bits, nest.output_bits))
+        array = Array("none", 1, 1, 1, 1, 1, round(device.value("buffer_bytes")), sizes[0], 4.0)
+        total += backing_bytes(nest, array, *sizes)
+    return total
 
 
 @cache
