@@ -1,4 +1,4 @@
-"""The compiled kernels: built by the system's C++ compiler when first wanted, kept in the user's cache, never at import.
+"""The compiled kernels: built by the system's C++ compiler when first wanted, cached for the user, never at import.
 
 No header but the language's own is used, so a build takes two seconds. The file's name is a hash of everything that
 made it (sources, compiler, flags, processor), so that a cache shared by machines holds one library for each.

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qtrain.engine import kernels_for
 from qtrain.engine.library import Map, Peak, Point, threads_for
 from qtrain.formats.fixed import FixedTensor
 from qtrain.formats.noise import Stream, _row_indices
@@ -130,3 +131,15 @@ def pack(library: ctypes.CDLL, q: Any, x: Tensor, clock: Any, learn: bool) -> Co
         place, clock, learn, None, x.dtype, lambda point, peak: library.qt_peak_f32(source, None, point, threads, peak),
     )  # fmt: skip
     return CodeTensor(packed, sums, exponent)
+
+
+def squares(x: Tensor) -> Tensor | None:
+    """Sum of squares of every instance and channel of x [n, C, H, W], float64 [n, C], to float32's precision; None
+    where the kernels do not apply."""
+    library = kernels_for(x)
+    if library is None or x.dtype != torch.float32 or x.dim() != 4:
+        return None
+    place = Placed(x, None, False)
+    out = torch.empty(x.shape[:2], dtype=torch.float64)
+    library.qt_squares(place.x.data_ptr(), out.data_ptr(), place.n_rows, place.map(), threads_for(x.numel()))
+    return out

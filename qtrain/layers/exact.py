@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Tensor
 
+from qtrain.engine import points
 from qtrain.formats.fixed import CARRIER_BITS, FixedTensor
 
 WIDEST = {torch.float32: 8, torch.float64: 16}
@@ -97,5 +98,7 @@ def bias_fits(error: Tensor) -> bool:
 
 def _squares(x: Tensor) -> Tensor:
     """Sum of squares of every instance and channel, float64 [n, C]."""
+    if (squares := points.squares(x)) is not None:
+        return squares
     norms = x.abs() if x.dim() == 2 else torch.linalg.vector_norm(x, dim=(2, 3))
     return norms.double().square()

@@ -21,7 +21,8 @@ class PassThrough:
     def __init__(self, activation: str = "none") -> None:
         self.activation = activation
 
-    def __call__(self, x: Tensor, *_: Any, **__: Any) -> FixedTensor:
+    def __call__(self, x: Tensor, *_: Any, plus: Tensor | None = None, **__: Any) -> FixedTensor:
+        x = x if plus is None else x + plus
         if self.activation == "relu":
             x = F.relu(x)
         elif self.activation == "relu6":

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qtrain.engine import update as compiled
 from qtrain.errors import QtrainError
 from qtrain.formats.fixed import FixedPoint
 from qtrain.formats.noise import Stream
@@ -86,6 +87,8 @@ class FixedSGD:
     def _update(self, name: str, w: nn.Parameter, clock: Clock, scale: float, rate: float) -> None:
         master, velocity_format = self.formats[name]
         assert w.grad is not None
+        if self._compiled(name, w, clock, scale, rate):
+            return
         weights = w.data.double()
         v = w.grad.double().mul_(scale)
         if self.momentum:
@@ -95,9 +98,34 @@ class FixedSGD:
             v = v.add_(weights * constant(self.weight_decay))
         if self.momentum:
             v = self._round(v, velocity_format, None, clock, f"{name}.momentum", name)
-            self.velocity[name] = v.to(w.dtype)
+            self.velocity[name] = v.to(w.dtype, copy=True)
         stepped = weights.sub_(v.mul_(rate))
         w.data.copy_(self._round(stepped, master, self.exponents[name], clock, f"{name}.master", name))
+
+    def _compiled(self, name: str, w: nn.Parameter, clock: Clock, scale: float, rate: float) -> bool:
+        """The same update by the compiled kernels; False where they do not apply."""
+        assert w.grad is not None
+        before = self.velocity.get(name) if self.momentum else None
+        terms = compiled.Terms(
+            scale, constant(self.momentum), constant(self.weight_decay), rate, before is not None,
+            bool(self.momentum), self.exponents[name],
+        )  # fmt: skip
+        keys = self._stream(clock, f"{name}.master").key, self._stream(clock, f"{name}.momentum").key
+        v = compiled.update(w.data, w.grad, before, terms, self.formats[name], self.net.plan.rounding, keys)
+        if v is None:
+            return False
+        if not terms.finite:
+            raise self._not_finite(name, clock)
+        self.exponents[name] = terms.least
+        if self.momentum:
+            self.velocity[name] = v
+        return True
+
+    def _stream(self, clock: Clock, name: str) -> Stream:
+        return Stream(clock.seed, clock.step, zlib.crc32(f"{self.payer}.{name}".encode()))
+
+    def _not_finite(self, name: str, clock: Clock) -> QtrainError:
+        return QtrainError(f"{name} is not finite after step {clock.step}; lower the learning rate (--lr)")
 
     def _round(
         self, x: Tensor, fmt: FixedPoint, least: int | None, clock: Clock, stream_name: str, name: str
@@ -105,12 +133,11 @@ class FixedSGD:
         low, high = torch.aminmax(x)
         amax = max(-float(low), float(high))
         if not math.isfinite(amax):
-            raise QtrainError(f"{name} is not finite after step {clock.step}; lower the learning rate (--lr)")
+            raise self._not_finite(name, clock)
         exponent = fmt.exponent_for(amax)
         if least is not None:
             exponent = self.exponents[name] = max(least, exponent)
-        stream = Stream(clock.seed, clock.step, zlib.crc32(f"{self.payer}.{stream_name}".encode()))
-        return fmt.quantize(x, exponent, self.net.plan.rounding, stream)
+        return fmt.quantize(x, exponent, self.net.plan.rounding, self._stream(clock, stream_name))
 
     def state(self) -> dict[str, Any]:
         """Exponents of the masters: what a checkpoint holds besides `tensors`."""

@@ -54,7 +54,8 @@ class AddUnit:
         self.name, self.layer, self.output = layer.name, layer, output
 
     def forward(self, tape: Tape, a: FixedTensor, b: FixedTensor) -> FixedTensor:
-        out = activate(exact_sum(a, b), self.layer.activation, self.output, tape)
+        x, y = exact_terms(a, b)
+        out = activate(x, self.layer.activation, self.output, tape, plus=y, owned=x is not a.values)
         out = FixedTensor(out.values.to(a.values.dtype), out.exponent)
         if self.layer.activation != "none":
             tape.save(self.name, (out.values,))
@@ -67,13 +68,14 @@ class AddUnit:
         return error, error
 
 
-def exact_sum(a: FixedTensor, b: FixedTensor) -> Tensor:
-    """a + b. Codes of up to 16 bits whose exponents differ by more than the carrier has room for sum in float64."""
+def exact_terms(a: FixedTensor, b: FixedTensor) -> tuple[Tensor, Tensor]:
+    """a and b in a dtype whose sum of them is exact: float64 where exponents differ by more than the carrier has room
+    for."""
     if a.exponent is None or b.exponent is None or a.values.dtype == torch.float64:
-        return a.values + b.values
+        return a.values, b.values
     if abs(a.exponent - b.exponent) <= 24 - 9:  # 8-bit codes: the sum needs 9 bits plus the alignment
-        return a.values + b.values
-    return a.values.double() + b.values.double()
+        return a.values, b.values
+    return a.values.double(), b.values.double()
 
 
 class ForkUnit:
@@ -84,11 +86,12 @@ class ForkUnit:
 
     def sum(self, tape: Tape, errors: list[FixedTensor]) -> FixedTensor:
         """The stored sum of the readers' errors, given in the order the backward pass made them."""
-        total = FixedTensor(exact_sum(errors[0], errors[1]), errors[0].exponent)
+        x, y = exact_terms(errors[0], errors[1])
         for other in errors[2:]:
-            wide = total.values if other.exponent is None else total.values.double()
-            total = FixedTensor(wide + other.values, total.exponent)
-        stored = self.error(total.values, tape.clock, tape.rows)
+            x, y = x + y, other.values
+            if other.exponent is not None:
+                x, y = x.double(), y.double()
+        stored = self.error(x, tape.clock, tape.rows, plus=y)
         return FixedTensor(stored.values.to(errors[0].values.dtype), stored.exponent)
 
 

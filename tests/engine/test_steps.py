@@ -17,7 +17,7 @@ BATCH = 6
 def train(model, name, layout=torch.contiguous_format, *, bits=8, gathered=False, narrowed=False, n_steps=3):
     """Every tensor stored in the last step, and all state after it."""
     about = info(model)
-    net = quantize(build(model, seed=0), about.input_shape, NumberPlan.fixed(bits), name=model, engine="torch")
+    net = quantize(build(model, seed=0), about.input_shape, NumberPlan.fixed(bits), name=model)
     net.memory_format = layout
     optimizer = FixedSGD(net, 0.05, 0.9, 1e-4)
     generator = torch.Generator().manual_seed(1)

@@ -160,9 +160,41 @@ void send_all(const int8_t* g, const int8_t* a, float* out, const float* p, cons
     });
 }
 
+float square_sum(const float* x, int64_t length) {
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < length; ++i) sum += x[i] * x[i];
+    return sum;
+}
+
+void add_squares(const float* x, float* sums, int64_t length) {
+#pragma omp simd
+    for (int64_t i = 0; i < length; ++i) sums[i] += x[i] * x[i];
+}
+
 }  // namespace
 
 extern "C" {
+
+// squares [n_rows, C] = each instance's and channel's sum of x^2, to float's precision.
+void qt_squares(const float* x, double* squares, int64_t n_rows, const Map* m, int threads) {
+    const Tiles t(*m);
+    const int64_t channels = m->channels, size = channels * m->plane;
+    const bool last = m->last;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t row = 0; row < n_rows; ++row) {
+        double* out = squares + row * channels;
+        std::vector<float> tile(last ? t.length : 0);
+        std::fill(out, out + channels, 0.0);
+        for (int64_t i = 0; i < t.count; ++i) {
+            const float* from = x + row * size + i * t.length;
+            const int64_t length = std::min(t.length, size - i * t.length);
+            if (last) add_squares(from, tile.data(), length);
+            else out[i] = square_sum(from, length);
+        }
+        for (int64_t j = 0; last && j < t.length; ++j) out[j % channels] += tile[j];
+    }
+}
 
 // codes = x on the point's grid; sums [C, 2] += (sum of codes, sum of their squares). plane <= 2^16, |code| <= 127.
 void qt_store(const float* x, int8_t* codes, int64_t* sums, const Point* p, const Map* m, int threads, Peak* peak) {
