@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from qtrain.data.streams import Batches
+from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
 from qtrain.layers import NumberPlan, quantize
 from qtrain.layers.loss import cross_entropy
@@ -19,10 +20,17 @@ from qtrain.training.rates import learning_rate
 
 def pretrain(model: nn.Module, input_shape: tuple[int, int, int], material: Material, experiment: Experiment) -> None:
     """Train `model` with labels in float32 for `stream.pretrain_steps` shuffled mini-batches of undrifted images: what
-    happens before deployment, on a machine whose energy is not the device's, and so is not recorded."""
+    happens before deployment, on a machine whose energy is not the device's, and so is not recorded.
+
+    Raises QtrainError where a scenario adapt has no trained network to begin with.
+    """
     n_steps, settings = experiment.stream.pretrain_steps, experiment.optimizer
+    if experiment.stream.scenario == "adapt" and not (n_steps or experiment.init):
+        raise QtrainError("--scenario adapt deploys a trained network; give --pretrain-steps or --init")
     if not n_steps:
         return
+    if material.reconstruct:
+        raise QtrainError(f"--pretrain-steps trains classes, {experiment.model} has none; give --init")
     net = quantize(model, input_shape, NumberPlan.float32())
     optimizer = FixedSGD(net, settings.lr, settings.momentum, settings.weight_decay)
     batches = Batches(len(material.images), experiment.train.batch_size, n_steps=n_steps, seed=experiment.seed)
