@@ -22,9 +22,10 @@ NORMALIZERS = 4
 
 
 def supports(nest: Nest) -> bool:
-    """Whether the engine has a mode for the nest: 1 x 1, 3 x 3 (dense or depthwise), or linear."""
+    """Whether the engine has a mode for the nest: 1 x 1, 3 x 3 (dense or depthwise) or linear; filters to 8 bit."""
     dense = nest.groups == 1 or nest.k == nest.c == 1
-    return dense and (nest.r, nest.s) in ((1, 1), (3, 3)) and nest.stride in (1, 2)
+    narrow = nest.filter_bits <= 8 and nest.input_bits <= 16
+    return dense and narrow and (nest.r, nest.s) in ((1, 1), (3, 3)) and nest.stride in (1, 2)
 
 
 def ne16(nest: Nest, array: Array) -> Mapped:
