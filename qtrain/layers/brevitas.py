@@ -1,6 +1,6 @@
 """The forward quantizers as Brevitas quantizers: Brevitas rounds and clamps, qtrain holds the exponent.
 
-Importing this module imports Brevitas (about 3 s), so it is imported when a network is built with them.
+Importing this module imports Brevitas (about 3 s), so that is done where they are used.
 """
 
 from __future__ import annotations
@@ -17,10 +17,7 @@ from brevitas.quant.fixed_point import (
 )
 from torch import Tensor, nn
 
-from qtrain import engine
 from qtrain.formats.fixed import FixedPoint
-from qtrain.formats.noise import Stream
-from qtrain.layers.quantizer import NEAREST, Quantizer
 
 
 class HeldScale(nn.Module):
@@ -71,25 +68,8 @@ class UnsignedFixedPoint(Uint8ActPerTensorFixedPoint):
     exponent = 0
 
 
-def injector(fmt: FixedPoint, role: str) -> Any:
-    """The Brevitas quantizer class of a format in a role ("weight" or "output")."""
-    if role == "weight":
-        return FixedPointWeight
-    return SignedFixedPoint if fmt.signed else UnsignedFixedPoint
-
-
-class BrevitasQuantizer(Quantizer):
-    """A quantization point of the forward pass: qtrain's exponent, Brevitas' values; rounds half to even."""
-
-    def __init__(self, fmt: FixedPoint, scale: str, stream_id: int, name: str, role: str) -> None:
-        super().__init__(fmt, NEAREST, scale, stream_id, name)
-        # float64: Brevitas takes the codes' limits from a tensor of this dtype
-        chosen = injector(fmt, role).let(bit_width=fmt.bits, dtype=torch.float64, device=None)
-        self.tensor_quant = chosen.tensor_quant
-
-    def _round(self, x: Tensor, exponent: int, stream: Stream | None) -> Tensor:
-        if engine.active() != "brevitas":  # the same bits without Brevitas' overhead
-            return super()._round(x, exponent, stream)
-        self.tensor_quant.scaling_impl.hold(exponent)
-        values, *_ = self.tensor_quant(x)
-        return values
+def tensor_quantizer(fmt: FixedPoint, role: str) -> Any:
+    """The Brevitas module that rounds tensors of a role ("weight" or "output") to `fmt`; exponent 0 until told."""
+    chosen: Any = FixedPointWeight if role == "weight" else SignedFixedPoint if fmt.signed else UnsignedFixedPoint
+    # float64: Brevitas takes the codes' limits from a tensor of this dtype
+    return chosen.let(bit_width=fmt.bits, dtype=torch.float64, device=None).tensor_quant

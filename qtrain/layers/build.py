@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hwmodel.operations import MAC_KINDS, Widths
 from qtrain.formats.fixed import FixedPoint, FixedTensor
 from qtrain.layers.floating import AutogradUnit, PassThrough
+from qtrain.layers.forward import ForwardQuantizer
 from qtrain.layers.graph import Step
 from qtrain.layers.mac import MacQuantizers, MacUnit
 from qtrain.layers.norm import NormQuantizers, NormUnit
@@ -36,8 +37,8 @@ FORWARD_ROLES = ("weight", "output")
 class _Points:
     """Makes the quantization points of a network and keeps them in order."""
 
-    def __init__(self, plan: NumberPlan, engine: str) -> None:
-        self.plan, self.engine = plan, engine
+    def __init__(self, plan: NumberPlan) -> None:
+        self.plan = plan
         self.made: list[Quantizer] = []
         self.last = ""  # the layer whose output is the logits
 
@@ -50,21 +51,17 @@ class _Points:
         name = f"{layer}.{role}"
         stream_id = zlib.crc32(name.encode())
         fmt, scale = FixedPoint(bits, signed), scale or self.plan.scale
-        if self.engine == "brevitas" and role in FORWARD_ROLES:
-            from qtrain.layers.brevitas import BrevitasQuantizer  # takes 3 s
-
-            quantizer: Quantizer = BrevitasQuantizer(fmt, scale, stream_id, name, role)
+        if role in FORWARD_ROLES:
+            quantizer: Quantizer = ForwardQuantizer(fmt, scale, stream_id, name, role)
         else:
             quantizer = Quantizer(fmt, rounding, scale, stream_id, name)
         self.made.append(quantizer)
         return quantizer
 
 
-def build_units(
-    steps: list[Step], plan: NumberPlan, pruner: Pruner, engine: str = "brevitas"
-) -> tuple[list[Any], list[Quantizer]]:
-    """Units in order of execution, and their quantization points; `engine` as in `quantize`."""
-    points = _Points(plan, engine)
+def build_units(steps: list[Step], plan: NumberPlan, pruner: Pruner) -> tuple[list[Any], list[Quantizer]]:
+    """Units in order of execution, and their quantization points."""
+    points = _Points(plan)
     unsigned: dict[str, bool] = {}
     units: list[Any] = []
     last = points.last = steps[-2].layer.name
@@ -164,9 +161,11 @@ def _movers(moves: list[tuple[str, Any]]) -> tuple[Callable[[Tensor], Tensor], C
         return x
 
     def back(g: Tensor) -> Tensor:
+        last = g.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if last else torch.contiguous_format
         for (kind, argument), shape in zip(reversed(moves), reversed(shapes), strict=True):
             if kind == "slice":
-                whole = g.new_zeros(g.shape[0], *shape[1:])
+                whole = g.new_zeros(g.shape[0], *shape[1:]).contiguous(memory_format=layout)
                 whole[argument] = g
                 g = whole
             else:

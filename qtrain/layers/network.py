@@ -46,6 +46,8 @@ class QuantizedNetwork(nn.Module):
         self.frozen: frozenset[str] = frozenset()
         self.bias_only: frozenset[str] = frozenset()
         self._index = {layer.name: i for i, layer in enumerate(network.layers)}
+        last_reader = {name: unit.name for unit in units[:-1] for name in unit.layer.inputs}
+        self._spent = {unit.name: [n for n, reader in last_reader.items() if reader == unit.name] for unit in units}
         self.choose_trained("all")
 
     # -- what is trained -------------------------------------------------------------------------------------------
@@ -95,10 +97,12 @@ class QuantizedNetwork(nn.Module):
                 if record and not isinstance(unit, ForkUnit):
                     self._record(unit.name, "forward", payer, len(x))
                 if isinstance(unit, ForkUnit):
-                    values[unit.name] = values[unit.layer.inputs[0]]
+                    values[unit.name] = values.pop(unit.layer.inputs[0])
                     continue
                 inputs = [values[name] for name in unit.layer.inputs] or [values["input"]]
                 values[unit.name] = unit.forward(tape, *inputs)
+                for name in self._spent[unit.name]:
+                    del values[name]
                 if self.watch is not None:
                     self.watch(unit.name, "forward", "output", values[unit.name])
             if record:
@@ -253,12 +257,10 @@ def quantize(
     plan: NumberPlan,
     pruner: Pruner | None = None,
     name: str = "model",
-    engine: str = "brevitas",
 ) -> QuantizedNetwork:
     """A QuantizedNetwork that trains `model`'s own parameters in the numbers of `plan`.
 
-    input_shape: (C, H, W) of one instance. `engine` says who computes the forward quantizers: "brevitas", or "torch",
-    qtrain's own twins of the same bits. Raises QtrainError naming a layer that can't be simulated.
+    input_shape: (C, H, W) of one instance. Raises QtrainError naming a layer that can't be simulated.
     """
     steps, network = trace(model, input_shape, name)
     native = is_brevitas(model)
@@ -267,7 +269,7 @@ def quantize(
 
         plan = dataclasses.replace(plan, layers={**plan.layers, **widths_of(steps)})
     pruner = pruner if pruner is not None else NoPruning()
-    units, points = build_units(steps, plan, pruner, engine)
+    units, points = build_units(steps, plan, pruner)
     net = QuantizedNetwork(model, network, units, plan, pruner)
     net.native = native
     net._points = points

@@ -37,7 +37,7 @@ def counts(trace: Trace) -> dict:
 
 @pytest.mark.parametrize("name", QUICK)
 def test_estimate_equals_recorded_step(name: str) -> None:
-    net = quantize(build(name), info(name).input_shape, NumberPlan.fixed(8), name=name, engine="torch")
+    net = quantize(build(name), info(name).input_shape, NumberPlan.fixed(8), name=name)
     one_step(net, name, FixedSGD(net, 0.01, 0.9, 1e-4))
     schedule = Schedule(shipped_networks.load(name), net.plan.widths, momentum=True, weight_decay=True)
     assert counts(net.trace(net.schedule(momentum=True, weight_decay=True))) == counts(schedule.step(BATCH))
@@ -46,7 +46,7 @@ def test_estimate_equals_recorded_step(name: str) -> None:
 @pytest.mark.parametrize("name", ["resnet8", "mobilenetv1-0.25", "lenet5"])
 def test_estimate_equals_recorded_step_pruned(name: str) -> None:
     pruner = ChannelPruning(keep=0.5)
-    net = quantize(build(name), info(name).input_shape, NumberPlan.fixed(8), pruner, name, engine="torch")
+    net = quantize(build(name), info(name).input_shape, NumberPlan.fixed(8), pruner, name)
     one_step(net, name, FixedSGD(net, 0.01))
     schedule = Schedule(shipped_networks.load(name), net.plan.widths, prune_keep=0.5)
     recorded = net.trace(net.schedule())
@@ -63,7 +63,7 @@ def test_shipped_shapes_are_the_modules(name: str) -> None:
 
 def test_trained_subset_stops_the_error_pass() -> None:
     """With the classifier alone trained there is no convolution backward, and no update but its own."""
-    net = quantize(build("lenet5"), (1, 28, 28), NumberPlan.fixed(8), name="lenet5", engine="torch")
+    net = quantize(build("lenet5"), (1, 28, 28), NumberPlan.fixed(8), name="lenet5")
     last = [layer.name for layer in net.network.layers if layer.kind == "linear"][-1]
     net.choose_trained(last)
     one_step(net, "lenet5", FixedSGD(net, 0.01))
@@ -75,7 +75,7 @@ def test_trained_subset_stops_the_error_pass() -> None:
 
 
 def test_bias_only_has_no_weight_gradient() -> None:
-    net = quantize(build("lenet5"), (1, 28, 28), NumberPlan.fixed(8), name="lenet5", engine="torch")
+    net = quantize(build("lenet5"), (1, 28, 28), NumberPlan.fixed(8), name="lenet5")
     before = {name: p.detach().clone() for name, p in net.model.named_parameters()}
     net.choose_trained("", "*")
     optimizer = FixedSGD(net, 0.1)

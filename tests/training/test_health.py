@@ -27,7 +27,7 @@ def test_shares_and_noise_by_hand() -> None:
 
 
 def test_report_and_warning() -> None:
-    net = quantize(build("digits-cnn"), (1, 8, 8), NumberPlan.fixed(8), name="digits-cnn", engine="torch")
+    net = quantize(build("digits-cnn"), (1, 8, 8), NumberPlan.fixed(8), name="digits-cnn")
     health = NumericsHealth(net)
     name = next(iter(net.quantizers()))
     look = {"saturated": 0.0, "zeroed": 0.5, "signal": 1.0, "exponent": -3}
