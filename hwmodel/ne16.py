@@ -22,10 +22,12 @@ NORMALIZERS = 4
 
 
 def supports(nest: Nest) -> bool:
-    """Whether the engine has a mode for the nest: 1 x 1, 3 x 3 (dense or depthwise) or linear; filters to 8 bit."""
+    """Whether the engine has a mode for the nest: 1 x 1, 3 x 3 (dense or depthwise), or linear.
+
+    Filters wider than 8 bit are run as the sum of their 8-bit parts, which is as many serial bits.
+    """
     dense = nest.groups == 1 or nest.k == nest.c == 1
-    narrow = nest.filter_bits <= 8 and nest.input_bits <= 16
-    return dense and narrow and (nest.r, nest.s) in ((1, 1), (3, 3)) and nest.stride in (1, 2)
+    return dense and (nest.r, nest.s) in ((1, 1), (3, 3)) and nest.stride in (1, 2)
 
 
 def ne16(nest: Nest, array: Array) -> Mapped:
@@ -35,7 +37,7 @@ def ne16(nest: Nest, array: Array) -> Mapped:
         side = 1
     tiles = nest.n * ceil_div(nest.p, side) * ceil_div(nest.q, side)
     patch = ((side - 1) * nest.stride + nest.r) ** 2
-    bits = nest.filter_bits if nest.r == 3 else 1
+    bits = nest.filter_bits if nest.r == 3 else ceil_div(nest.filter_bits, 8)
     outputs = side * side
     if nest.k == nest.c == 1:  # depthwise: 16 groups side by side, one channel each
         blocks, filters, depth = ceil_div(nest.groups, CHANNELS), min(nest.groups, CHANNELS), 1
