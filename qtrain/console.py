@@ -81,6 +81,7 @@ def show_result(console: Console, result: dict[str, Any]) -> None:
         ("MACs saved", percent(result["saved"]["macs"])),
         ("bit operations saved", f"{percent(result['saved']['bitops'])} of dense float32, "
                                  f"{percent(result['saved_vs_same_bits']['bitops'])} of dense at the same bits"),
+        *_learned(result),
         ("wall time", f"{result['wall_time_s']:.1f} s"),
         ("run", result["run"]),
     ]  # fmt: skip
@@ -90,6 +91,19 @@ def show_result(console: Console, result: dict[str, Any]) -> None:
     show_bills(console, result["bills"])
     for note in result.get("warnings", ()):
         console.print(f"[yellow]warning:[/] {note}", highlight=False)
+
+
+def _learned(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """What recipe and scenario report besides the accuracy: shares, and tables of shares."""
+    found = {name: result[name] for name in ("source_accuracy", "prequential_accuracy") if name in result}
+    rows = []
+    for name, value in {**found, **result.get("details", {})}.items():
+        if isinstance(value, dict):
+            text = ", ".join(f"{key}: {percent(share)}" for key, share in value.items())
+        else:
+            text = str(value) if isinstance(value, int) else percent(value)
+        rows.append((name.replace("_", " "), text))
+    return rows
 
 
 def show_bills(console: Console, bills: list[dict[str, Any]]) -> None:
