@@ -17,22 +17,16 @@ from qtrain.errors import QtrainError
 from qtrain.formats.fixed import FixedTensor
 from qtrain.layers import NumberPlan, QuantizedNetwork, quantize
 from qtrain.layers.exact import CARRIER, FLOAT64
-from qtrain.layers.graph import Step, trace
-from qtrain.layers.loss import cross_entropy
-from qtrain.layers.norm import RUNNING_SHARE
+from qtrain.layers.graph import trace
+from qtrain.layers.observe import Key, buffers, build_engine, exact_pixels, simulate
 from qtrain.layers.optimizer import FixedSGD
-from qtrain.layers.quantizer import Clock
-from qtrain.reference import Engine, Node, Numbers
+from qtrain.reference import Engine
 from qtrain.reference.layout import Sgd
-from qtrain.reference.numbers import Stored, Wide
+from qtrain.reference.numbers import Stored
 
 PASSES = ("forward", "error", "gradient", "update")
-PARAMETERS = {"weight": "weight", "scale": "scale", "shift": "shift"}
-GRADIENTS = {"gradient": "weight", "bias_gradient": "bias", "scale_gradient": "weight", "shift_gradient": "bias"}
 SGD = Sgd(lr=0.05, momentum=0.9, weight_decay=1e-4)
 """Constants with long mantissas, so that every term of the update counts."""
-
-Key = tuple[str, str, str]
 
 
 @dataclass
@@ -114,7 +108,7 @@ def verify_module(
     for index, (x, labels) in enumerate(batches):
         simulated = simulate(net, optimizer, x, labels, index)
         reference.clear()
-        engine.step(index, exact_pixels(x, plan), labels.numpy(), sgd)
+        engine.step(index, exact_pixels(x), labels.numpy(), sgd)
         for key in dict.fromkeys([*simulated, *reference]):
             compared.add(index, key, simulated.get(key), reference.get(key))
         _compare_statistics(compared, index, net, engine)
@@ -124,106 +118,12 @@ def verify_module(
     return _report(net, engine, compared, carried)
 
 
-def simulate(
-    net: QuantizedNetwork, optimizer: FixedSGD, x: Tensor, labels: Tensor, step: int
-) -> dict[Key, FixedTensor]:
-    """One training step of the simulator; every stored tensor by (layer, pass, tensor)."""
-    made: dict[Key, FixedTensor] = {}
-
-    def keep(layer: str, which: str, tensor: str, stored: FixedTensor) -> None:
-        made[layer, which, tensor] = FixedTensor(stored.values.clone(), stored.exponent)
-
-    def keep_parameter(name: str, stored: FixedTensor) -> None:
-        layer, _, role = name.rpartition(".")
-        if role in PARAMETERS:
-            keep(layer, "forward", PARAMETERS[role], stored)
-        elif role in GRADIENTS:
-            keep(layer, "gradient", GRADIENTS[role], stored)
-
-    net.watch = keep
-    for point in net.quantizers().values():
-        point.watch = keep_parameter
-    net.step = step
-    logits, tape = net.run(x)
-    _, error, scale = cross_entropy(logits, labels)
-    start = net.logit_error(error, tape)
-    keep("loss", "error", "logits", start)
-    net.run_back(tape, start)
-    learned = [name for name, p in net.model.named_parameters() if p.grad is not None]
-    optimizer.step(Clock(net.plan.seed, step), scale)
-    for name in learned:
-        layer = name.rpartition(".")[0]
-        keep(layer, "update", name, FixedTensor(optimizer.parameters[name].detach(), optimizer.exponents[name]))
-        if name in optimizer.velocity:
-            keep(layer, "update", f"{name}.momentum", FixedTensor(optimizer.velocity[name]))
-    net.watch = None
-    return made
-
-
-def exact_pixels(x: Tensor, plan: NumberPlan) -> Wide:
-    """Pixels as integers x 2^exponent, element by element: what the device's input table is made of."""
-    mantissas, exponents = np.frexp(x.numpy().astype(np.float64))
-    return Wide(np.ldexp(mantissas, 24).astype(np.int64), exponents.astype(np.int64) - 24)
-
-
-def _masters(optimizer: FixedSGD) -> dict[str, Stored]:
-    found = {}
-    for name, parameter in optimizer.parameters.items():
-        exponent = optimizer.exponents[name]
-        codes = parameter.detach().double().numpy() * math.ldexp(1.0, -exponent)
-        found[name] = Stored(codes.astype(np.int64), exponent)
-    return found
-
-
-def build_engine(
-    net: QuantizedNetwork, steps: list[Step], optimizer: FixedSGD, record: dict[Key, Stored]
-) -> Engine:
-    """The reference of `net` in its present state; it writes every stored tensor into `record`."""
-    nodes = [_node(net, step) for step in steps]
-    statistics = {
-        step.layer.name: tuple([Fraction(v) for v in buffer.double().tolist()] for buffer in _buffers(step.module))
-        for step in steps if step.layer.kind == "batchnorm"
-    }  # fmt: skip
-
-    def keep(layer: str, which: str, tensor: str, stored: Stored) -> None:
-        record[layer, which, tensor] = stored
-
-    numbers = Numbers(net.plan.seed, net.plan.rounding, net.plan.scale)
-    return Engine(nodes, numbers, _masters(optimizer), statistics, keep)  # type: ignore[arg-type]
-
-
-def _buffers(module: Any) -> tuple[Tensor, Tensor]:
-    return module.running_mean, module.running_var
-
-
-def _node(net: QuantizedNetwork, step: Step) -> Node:
-    layer, module = step.layer, step.module
-    pad, dilation, moves = (0, 0, 0, 0), (1, 1), tuple(step.moves)
-    if layer.kind == "conv":
-        assert isinstance(module, torch.nn.Conv2d)
-        left, right, top, bottom = step.pad or (0, 0, 0, 0)
-        height, width = (int(p) for p in module.padding)
-        pad = (top + height, bottom + height, left + width, right + width)
-        dilation = (module.dilation[0], module.dilation[1])
-    elif layer.kind in ("maxpool", "avgpool"):
-        height, width = step.padding
-        pad = (height, height, width, width)
-    epsilon, share = 0.0, 0.0
-    if layer.kind == "batchnorm":
-        epsilon = float(module.eps)  # type: ignore[union-attr,arg-type]
-        share = RUNNING_SHARE if module.momentum is None else float(module.momentum)  # type: ignore[union-attr,arg-type]
-    trains = "none"
-    if layer.n_parameters and layer.name not in net.frozen:
-        trains = "bias" if layer.name in net.bias_only else "all"
-    return Node(layer, net.plan.for_layer(layer.name), pad, dilation, epsilon, share, moves, trains)
-
-
 def _compare_statistics(compared: Comparison, step: int, net: QuantizedNetwork, engine: Engine) -> None:
     """Running means and variances, exact fractions against float32 buffers."""
     for name, held in engine.statistics.items():
         module = net.model.get_submodule(name)
         for tensor, (buffer, expected) in zip(
-            ("mean", "variance"), zip(_buffers(module), held, strict=True), strict=True
+            ("mean", "variance"), zip(buffers(module), held, strict=True), strict=True
         ):
             wrong = sum(Fraction(a) != b for a, b in zip(buffer.double().tolist(), expected, strict=True))
             place = (name, "forward")

@@ -16,15 +16,13 @@ from numpy.typing import NDArray
 from hwmodel.operations import MAC_KINDS
 from qtrain.reference import loss, norm, pointwise, products
 from qtrain.reference.layout import Node, Numbers, Sgd
-from qtrain.reference.numbers import Stored, Wide, add, nearest_even
-from qtrain.reference.points import Point
+from qtrain.reference.numbers import Stored, Wide, add, to_grid
+from qtrain.reference.points import Points
 from qtrain.reference.update import Parameter
 
 Record = Callable[[str, str, str, Stored], None]
-PASS_ON = ("maxpool", "avgpool", "shortcut", "fork")
-"""Kinds whose output is signed or unsigned as their input is."""
-STATISTIC_EXPONENT = -149
-"""Every float32 number is a multiple of 2^-149; statistics are kept as fractions and shown on their own grid."""
+BIAS_MAX = 1 << 30
+"""Largest bias in units of the products' step: a 32-bit accumulator has as much left for the products."""
 
 
 class Engine:
@@ -41,40 +39,15 @@ class Engine:
         for name, master in parameters.items():
             widths = self.by_name[name.rpartition(".")[0]].widths
             self.parameters[name] = Parameter(name, master, widths.master_bits, widths.momentum_bits)
-        self.points: dict[str, Point] = {}
-        self.unsigned: dict[str, bool] = {}
+        self.points = Points(nodes, numbers)
         self.reached: set[str] = set()  # layers whose output's error somebody needs
         for node in nodes:
-            positive = node.layer.activation in ("relu", "relu6")
-            self.unsigned[node.name] = self.unsigned[node.layer.inputs[0]] if node.layer.kind in PASS_ON else positive
             if node.trains != "none" or any(name in self.reached for name in node.layer.inputs):
                 self.reached.add(node.name)
         self.sums: dict[tuple[str, str], int] = {}  # largest |accumulator| of each layer and pass
 
-    # -- quantization points ---------------------------------------------------------------------------------------
-
     def _store(self, node: Node, role: str, x: Wide, cap: int | None = None) -> Stored:
-        name = f"{node.name}.{role}"
-        if name not in self.points:
-            self.points[name] = self._point(node, role, name)
-        return self.points[name].store(x, self.step_index, cap)
-
-    def _point(self, node: Node, role: str, name: str) -> Point:
-        w, numbers = node.widths, self.numbers
-        wide = node.layer.normalized or node is self.nodes[-2]
-        backward = role not in ("output", "weight", "scale", "shift")
-        bits = {
-            "output": w.norm_bits if wide else w.activation_bits,
-            "weight": w.weight_bits,
-            "scale": w.master_bits,
-            "shift": w.master_bits,
-            "error": w.error_bits,
-        }.get(role, w.gradient_bits)
-        follows = role in ("output", "error") and node.layer.kind != "loss"
-        return Point(
-            name, bits, role != "output" or not self.unsigned[node.name],
-            numbers.rounding if backward else "nearest-even", numbers.scale if follows else "dynamic", numbers.seed,
-        )  # fmt: skip
+        return self.points.store(node, role, x, self.step_index, cap)
 
     def _seen(self, node: Node, which: str, sums: Any) -> None:
         key = (node.name, which)
@@ -135,8 +108,7 @@ class Engine:
         sums, exponent = products.forward(x.codes, weight.codes, node), x.exponent + weight.exponent
         if node.layer.bias:
             held = self.parameters[f"{node.name}.bias"].master
-            shift = exponent - held.exponent
-            bias = nearest_even(held.codes, shift) if shift > 0 else held.codes << -shift
+            bias = to_grid(_wide(held), exponent, -BIAS_MAX, BIAS_MAX, "nearest-even", None)
             sums = sums + bias.reshape(1, -1, *([1] * (sums.ndim - 2)))
         self._seen(node, "forward", sums)
         self.kept[node.name] = weight
@@ -171,7 +143,7 @@ class Engine:
                 total = _wide(errors[0])
                 for other in errors[1:]:
                     total = add(total, _wide(other))
-                outs = [self._store(node, "error", total)]
+                outs: list[Stored | None] = [self._store(node, "error", total)]
             else:
                 wanted = [name in self.reached for name in node.layer.inputs]
                 outs = self._back(node, errors[0], any(wanted))

@@ -79,9 +79,7 @@ def blended(old: list[Fraction], batch: list[Fraction], share: float) -> list[Fr
     def nearest(x: Fraction) -> int:
         return math.floor(x / fine + Fraction(1, 2))
 
-    codes = [
-        half_up(nearest(o) * (2**16 - weight) + nearest(b) * weight, 32) for o, b in zip(old, batch, strict=True)
-    ]
+    codes = [half_up(nearest(o) * (2**16 - weight) + nearest(b) * weight, 32) for o, b in zip(old, batch, strict=True)]
     return [value(code, grid) for code in codes]
 
 

@@ -90,7 +90,7 @@ def to_grid(
     x: Wide, exponent: int, lowest: int, highest: int, rounding: str, noise: Integers | None
 ) -> NDArray[np.int64]:
     """Codes of `x` in units of 2^exponent, saturated to lowest .. highest."""
-    shift = np.asarray(exponent - x.exponent)
+    shift: Any = np.asarray(exponent - x.exponent)
     codes = x.codes
     if codes.dtype == object:
         shift = int(shift)

@@ -7,12 +7,15 @@ from fractions import Fraction
 
 import numpy as np
 
+from qtrain.reference.layout import Node, Numbers
 from qtrain.reference.noise import Place
 from qtrain.reference.numbers import Stored, Wide, to_grid, value
 
 LEAST_EXPONENT = -100
 KEPT = 0.9
 SHARE_REPRESENTED = 0.9999
+PASS_ON = ("maxpool", "avgpool", "shortcut", "fork")
+"""Kinds whose output is signed or unsigned as their input is."""
 
 
 def smallest_exponent(largest_code: int, amax: Fraction) -> int:
@@ -56,6 +59,9 @@ class Point:
         seen = self._largest_seen(x)
         if cap is not None:
             seen = min(seen, Fraction(cap))
+        if seen == 0:
+            self.exponents.append(smallest_exponent(self.largest, self.amax or seen))
+            return self.exponents[-1]
         used = seen
         if self.amax is not None and self.scale in ("delayed", "static"):
             used = self.amax
@@ -83,3 +89,39 @@ def _capped(x: Wide, cap: int) -> Wide:
     grid = np.minimum(x.exponent, 0)
     codes = x.codes << (x.exponent - grid)
     return Wide(np.minimum(codes, np.int64(cap) << np.minimum(-grid, 55)), grid)
+
+
+class Points:
+    """Every quantization point of a network, by "layer.role", made when first used."""
+
+    def __init__(self, nodes: list[Node], numbers: Numbers) -> None:
+        self.numbers, self.last = numbers, nodes[-2].name
+        self.by_name: dict[str, Point] = {}
+        self.unsigned: dict[str, bool] = {}
+        for node in nodes:
+            positive = node.layer.activation in ("relu", "relu6")
+            self.unsigned[node.name] = self.unsigned[node.layer.inputs[0]] if node.layer.kind in PASS_ON else positive
+
+    def store(self, node: Node, role: str, x: Wide, step: int, cap: int | None) -> Stored:
+        """Round `x` at the point of `node` in `role`."""
+        name = f"{node.name}.{role}"
+        if name not in self.by_name:
+            self.by_name[name] = self._make(node, role, name)
+        return self.by_name[name].store(x, step, cap)
+
+    def _make(self, node: Node, role: str, name: str) -> Point:
+        w, numbers = node.widths, self.numbers
+        logits = node.name == self.last and role == "output"
+        bits = {
+            "output": w.norm_bits if node.layer.normalized or logits else w.activation_bits,
+            "weight": w.weight_bits,
+            "scale": w.master_bits,
+            "shift": w.master_bits,
+            "error": w.error_bits,
+        }.get(role, w.gradient_bits)
+        own = role not in ("output", "error") or node.layer.kind == "loss" or (logits and numbers.scale == "delayed")
+        return Point(
+            name, bits, signed=role != "output" or not self.unsigned[node.name],
+            rounding="nearest-even" if role in ("output", "weight", "scale", "shift") else numbers.rounding,
+            scale="dynamic" if own else numbers.scale, seed=numbers.seed,
+        )  # fmt: skip

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -94,14 +97,14 @@ def average_pool_error(error: Stored, node: Node, shape: tuple[int, ...]) -> Sto
     return Wide(sums * reciprocal(node), error.exponent - RECIPROCAL_BITS)
 
 
-def moved(x: Codes, moves: tuple[tuple[str, object], ...]) -> Codes:
+def moved(x: Codes, moves: tuple[tuple[str, Any], ...]) -> Codes:
     """A shortcut's slices and zero paddings (widths from the last dimension backwards, as in torch.nn.functional)."""
     for kind, argument in moves:
-        x = x[argument] if kind == "slice" else np.pad(x, _pad_pairs(argument, x.ndim))  # type: ignore[index]
+        x = x[argument] if kind == "slice" else np.pad(x, _pad_pairs(argument, x.ndim))
     return x
 
 
-def moved_back(error: Codes, moves: tuple[tuple[str, object], ...], shape: tuple[int, ...]) -> Codes:
+def moved_back(error: Codes, moves: tuple[tuple[str, Any], ...], shape: tuple[int, ...]) -> Codes:
     """Its transpose: `shape` is the input's."""
     places = moved(np.arange(1, int(np.prod(shape)) + 1).reshape(shape), moves)
     back = np.zeros(int(np.prod(shape)) + 1, dtype=np.int64)
@@ -109,7 +112,7 @@ def moved_back(error: Codes, moves: tuple[tuple[str, object], ...], shape: tuple
     return back[1:].reshape(shape)
 
 
-def _pad_pairs(widths: object, ndim: int) -> list[tuple[int, int]]:
-    values = list(widths)  # type: ignore[call-overload]
+def _pad_pairs(widths: Sequence[int], ndim: int) -> list[tuple[int, int]]:
+    values = list(widths)
     pairs = [(values[i], values[i + 1]) for i in range(0, len(values), 2)]
     return [*([(0, 0)] * (ndim - len(pairs))), *reversed(pairs)]

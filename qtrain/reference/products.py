@@ -13,7 +13,7 @@ Codes = NDArray[np.int64]
 def columns(x: Codes, node: Node) -> Codes:
     """x [n, C, H, W] -> [n, groups, pixels out, C / groups * kernel]: one row per output pixel."""
     layer, (top, bottom, left, right) = node.layer, node.pad
-    height, width, down, across = node.window
+    height, width, _, _ = node.window
     padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
     n, channels = x.shape[:2]
     taken = np.empty((n, channels, height, width, layer.out_height, layer.out_width), dtype=np.int64)
@@ -62,9 +62,7 @@ def input_error(error: Codes, weight: Codes, node: Node, shape: tuple[int, ...])
     n, channels, in_height, in_width = shape
     height, width, _, _ = node.window
     products = _pixels(error, node) @ _grouped(weight, node)  # [n, g, pixels, products]
-    products = products.transpose(0, 1, 3, 2).reshape(
-        n, channels, height, width, layer.out_height, layer.out_width
-    )
+    products = products.transpose(0, 1, 3, 2).reshape(n, channels, height, width, layer.out_height, layer.out_width)
     top, bottom, left, right = node.pad
     total = np.zeros((n, channels, in_height + top + bottom, in_width + left + right), dtype=np.int64)
     for i in range(height):

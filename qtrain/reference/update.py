@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
 from qtrain.reference.layout import Numbers, Sgd
+from qtrain.reference.noise import Place
 from qtrain.reference.numbers import Stored, Wide, add, nearest_even, to_grid, value
 from qtrain.reference.points import smallest_exponent
-from qtrain.reference.noise import Place
 
 CONSTANT_BITS = 16
 SUM_BITS = 53
 
 
-def constant(x: float | Fraction) -> tuple[int, int]:
+def constant(x: float) -> tuple[int, int]:
     """x as a 16-bit mantissa and an exponent."""
     if x == 0:
         return 0, 0
-    mantissa, exponent = math.frexp(float(x))
+    mantissa, exponent = math.frexp(x)
     return round(mantissa * 2**CONSTANT_BITS), exponent - CONSTANT_BITS
 
 
@@ -54,7 +53,7 @@ class Parameter:
     momentum_bits: int
     momentum: Stored | None = None
 
-    def update(self, gradient: Stored, batch_scale: Fraction, sgd: Sgd, numbers: Numbers, step: int) -> None:
+    def update(self, gradient: Stored, batch_scale: float, sgd: Sgd, numbers: Numbers, step: int) -> None:
         """v <- mu v + s g + d w, rounded where kept; w <- w - eta v, rounded."""
         w = Wide(self.master.codes, self.master.exponent)
         v = times(Wide(gradient.codes, gradient.exponent), constant(batch_scale))
@@ -69,9 +68,7 @@ class Parameter:
         stepped = fitted(add(w, times(v, (-rate, exponent))))
         self.master = self._round(stepped, self.master_bits, self.master.exponent, "master", numbers, step)
 
-    def _round(
-        self, x: Wide, bits: int, least: int | None, role: str, numbers: Numbers, step: int
-    ) -> Stored:
+    def _round(self, x: Wide, bits: int, least: int | None, role: str, numbers: Numbers, step: int) -> Stored:
         largest = 2 ** (bits - 1) - 1
         exponent = smallest_exponent(largest, value(int(abs(x.codes).max(initial=0)), int(x.exponent)))
         if least is not None:

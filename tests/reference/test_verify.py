@@ -1,0 +1,262 @@
+"""The simulator against the integer reference, and the reference's eye for a single wrong bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from qtrain import engine
+from qtrain.errors import QtrainError
+from qtrain.formats.fixed import FixedTensor
+from qtrain.layers import NumberPlan
+from qtrain.layers.quantizer import Quantizer
+from qtrain.reference.layout import Sgd
+from qtrain.verify import convolution_is_exact, verify, verify_module
+
+Batches = list[tuple[Tensor, Tensor]]
+
+
+class EveryLayer(nn.Module):
+    """One of each kind of layer, with strides, groups, one-sided padding, overlapping pools and ReLU6."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pad = nn.ZeroPad2d((0, 1, 0, 1))
+        self.first = nn.Conv2d(2, 6, 3, stride=2, bias=False)
+        self.first_norm = nn.BatchNorm2d(6)
+        self.depthwise = nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False)
+        self.depthwise_norm = nn.BatchNorm2d(6)
+        self.grouped = nn.Conv2d(6, 6, (3, 1), padding=(2, 0), dilation=(2, 1), groups=2)
+        self.max_pool = nn.MaxPool2d(3, 1, 1)
+        self.average = nn.AvgPool2d(2, 1)
+        self.wide = nn.Conv2d(6, 9, 1)
+        self.last = nn.Linear(9, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first_norm(self.first(self.pad(x))))
+        y = nn.functional.relu6(self.depthwise_norm(self.depthwise(x)))
+        x = torch.relu(x + y)
+        x = self.average(self.max_pool(torch.relu(self.grouped(x)) + x))
+        x = torch.relu(self.wide(x)).mean((2, 3))
+        return self.last(x)
+
+
+class Chain(nn.Module):
+    """No normalization, no pooling but one by a power of two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 5, 3)
+        self.pool = nn.AvgPool2d(2)
+        self.hidden = nn.Linear(45, 8)
+        self.last = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(torch.relu(self.conv(x))).flatten(1)
+        return self.last(torch.relu(self.hidden(x)))
+
+
+def batches(n_steps: int = 3, n: int = 5, size: int = 8, seed: int = 0) -> Batches:
+    g = torch.Generator().manual_seed(seed)
+    return [
+        (torch.randn(n, 2, size, size, generator=g), torch.randint(0, 4, (n,), generator=g)) for _ in range(n_steps)
+    ]
+
+
+def seeded(make: type[nn.Module], seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
+
+
+@pytest.mark.parametrize(
+    ("how", "bits"),
+    [
+        *(("torch", bits) for bits in (2, 3, 4, 6, 8, 9, 16)),
+        *(("compiled", bits) for bits in (3, 8, 12)),
+        ("brevitas", 8),
+    ],
+)
+def test_every_kind_of_layer_at_every_width(how: str, bits: int) -> None:
+    if how == "compiled" and engine.compiler() is None:
+        pytest.skip("no C++ compiler: PyTorch computes the same bits")
+    with engine.using(how):
+        report = verify_module(seeded(EveryLayer), (2, 8, 8), NumberPlan.fixed(bits), batches())
+    assert report["first_mismatch"] is None
+    assert report["mismatches"] == 0
+    passes = {layer["layer"]: set(layer["passes"]) for layer in report["layers"]}
+    # the first convolution's input needs no error; nothing is known of the input but its codes
+    assert passes["first"] == {"forward", "gradient", "update"}
+    assert passes["depthwise"] == passes["depthwise_norm"] == passes["last"] == {
+        "forward", "error", "gradient", "update"
+    }  # fmt: skip
+    assert passes["max_pool"] == passes["average"] == {"forward", "error"}
+    assert passes["input"] == {"forward"}
+    assert passes["loss"] == {"error"}
+
+
+@pytest.mark.parametrize("scale", ["dynamic", "delayed", "moving-average", "percentile", "static"])
+@pytest.mark.parametrize("rounding", ["stochastic", "nearest-even"])
+def test_every_exponent_rule_and_rounding(scale: str, rounding: str) -> None:
+    plan = NumberPlan.fixed(5, scale=scale, rounding=rounding, seed=3)
+    assert verify_module(seeded(EveryLayer), (2, 8, 8), plan, batches())["mismatches"] == 0
+
+
+@pytest.mark.parametrize("rounding", ["nearest-away", "floor", "toward-zero"])
+def test_the_other_roundings(rounding: str) -> None:
+    plan = NumberPlan.fixed(6, rounding=rounding)
+    assert verify_module(seeded(Chain), (2, 8, 8), plan, batches())["mismatches"] == 0
+
+
+@pytest.mark.parametrize("sgd", [Sgd(0.1), Sgd(0.03, 0.5), Sgd(0.1, 0.0, 5e-4), Sgd(1.0, 0.99, 0.3)])
+def test_every_kind_of_update(sgd: Sgd) -> None:
+    """Decay without momentum makes sums wider than 53 bits, which are rounded to them."""
+    assert verify_module(seeded(Chain), (2, 8, 8), NumberPlan.fixed(8), batches(), sgd)["mismatches"] == 0
+
+
+@pytest.mark.parametrize("train", ["last", "hidden,last", "conv"])
+def test_layers_left_frozen(train: str) -> None:
+    report = verify_module(seeded(Chain), (2, 8, 8), NumberPlan.fixed(8), batches(), train=train)
+    assert report["mismatches"] == 0
+    updated = {layer["layer"] for layer in report["layers"] if "update" in layer["passes"]}
+    assert updated == set(train.split(","))
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(2, 7), bits=st.integers(2, 16))
+def test_any_data_any_weights(seed: int, n: int, bits: int) -> None:
+    data = batches(2, n, 6, seed)
+    assert (
+        verify_module(seeded(EveryLayer, seed), (2, 6, 6), NumberPlan.fixed(bits, seed=seed), data)["mismatches"] == 0
+    )
+
+
+def test_dead_layers_and_equal_logits() -> None:
+    """A convolution of zeros (its step is 2^-100) and logits that are all equal."""
+    module = seeded(EveryLayer)
+    nn.init.zeros_(module.first.weight)  # type: ignore[arg-type]
+    nn.init.zeros_(module.last.weight)  # type: ignore[arg-type]
+    nn.init.zeros_(module.last.bias)  # type: ignore[arg-type]
+    assert verify_module(module, (2, 8, 8), NumberPlan.fixed(8), batches(2))["mismatches"] == 0
+
+
+class Deep(nn.Module):
+    """Sums that no certificate covers: a convolution of 160 x 9 products at the largest codes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 160, 1)
+        self.wide = nn.Conv2d(160, 160, 3, padding=1)
+        self.last = nn.Linear(160, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.wide(torch.relu(self.first(x))))
+        return self.last(x.mean((2, 3)))
+
+
+def test_sums_beyond_the_carrier_take_an_exact_path_and_say_so() -> None:
+    """1.9 is code 122 of step 2^-6, inputs fill half their range: 1440 x 122 x 128 = 2^24.4 in the middle."""
+    module = Deep()
+    nn.init.constant_(module.wide.weight, 1.9)
+    nn.init.ones_(module.first.weight)
+    data = [(torch.ones_like(x), y) for x, y in batches(1, 3, 3)]
+    report = verify_module(module, (2, 3, 3), NumberPlan.fixed(8), data)
+    assert report["mismatches"] == 0
+    row = next(layer for layer in report["layers"] if layer["layer"] == "wide")
+    assert "forward: fallback, float64" in row["assurance"]
+    assert row["passes"]["forward"]["accumulator_bits"] > 25  # 24 and a sign would have been enough for float32
+
+
+def test_a_weight_gradient_too_large_for_one_sum_is_split() -> None:
+    """Pixels of 1 are code 127 and a mean hands every pixel the same error, up to code 127. By norms 16 instances of
+    24 x 24 pixels reach 576 x 127 x sqrt(16) x |16 errors|, beyond 2^24 from |16 errors| = 58 on; one instance stays
+    below 576 x 127 x 127 = 2^23.1."""
+    module = nn.Sequential(
+        nn.Conv2d(2, 3, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)
+    )  # fmt: skip
+    nn.init.constant_(module[0].weight, 0.5)  # type: ignore[arg-type]
+    data = [(torch.ones_like(x), y) for x, y in batches(2, 16, 24)]
+    report = verify_module(module, (2, 24, 24), NumberPlan.fixed(8), data)
+    assert report["mismatches"] == 0
+    assert any("parts" in layer["assurance"] for layer in report["layers"])
+
+
+@pytest.mark.parametrize(
+    ("role", "which"),
+    [
+        ("grouped.output", "forward"),
+        ("grouped.weight", "forward"),
+        ("depthwise_norm.output", "forward"),
+        ("depthwise_norm.shift", "forward"),
+        ("grouped.error", "error"),
+        ("first_norm.error", "error"),
+        ("loss.error", "error"),
+        ("wide.gradient", "gradient"),
+        ("wide.bias_gradient", "gradient"),
+        ("first_norm.scale_gradient", "gradient"),
+    ],
+)
+def test_one_wrong_bit_in_one_number_is_found(role: str, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One element of one tensor is off by its least significant bit, in the last step: the report points at it."""
+    stored = Quantizer.__call__
+    data = batches()
+    calls = 0
+
+    def faulty(self: Quantizer, *args: object, **kwargs: object) -> FixedTensor:
+        nonlocal calls
+        out = stored(self, *args, **kwargs)  # type: ignore[arg-type]
+        if self.name == role:
+            calls += 1
+            if calls == len(data):
+                assert out.exponent is not None
+                first = out.values.flatten()[0]
+                step = 2.0**out.exponent
+                out.values.view(-1)[0] = first - step if first > 0 else first + step
+                if self.watch is not None:  # what the simulator holds from here on is the wrong tensor
+                    self.watch(self.name, out)
+        return out
+
+    monkeypatch.setattr(Quantizer, "__call__", faulty)
+    with engine.using("torch"):  # the compiled normalization rounds inside its kernel
+        report = verify_module(seeded(EveryLayer), (2, 8, 8), NumberPlan.fixed(8), data)
+    layer = role.rpartition(".")[0]
+    assert report["mismatches"] > 0
+    assert report["first_mismatch"].startswith(f"step 2, {layer}, {which}")
+    assert report["first_mismatch"].endswith(tuple(f": 1 of {n}" for n in range(1, 10_000)))
+
+
+def test_one_wrong_bit_in_an_update_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qtrain.layers.optimizer import FixedSGD
+
+    step = FixedSGD.step
+
+    def faulty(self: FixedSGD, *args: object, **kwargs: object) -> None:
+        step(self, *args, **kwargs)  # type: ignore[arg-type]
+        self.parameters["wide.weight"].data.view(-1)[3] += 2.0 ** self.exponents["wide.weight"]
+
+    monkeypatch.setattr(FixedSGD, "step", faulty)
+    report = verify_module(seeded(EveryLayer), (2, 8, 8), NumberPlan.fixed(8), batches(1))
+    assert report["first_mismatch"].startswith("step 0, wide, update, wide.weight: 1 of")
+    assert report["mismatches"] == 1
+
+
+def test_this_machine_convolves_exactly() -> None:
+    assert convolution_is_exact()
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_shipped_network_on_real_digits(bits: int) -> None:
+    report = verify("lenet5", bits, steps=3, batch=4)
+    assert report["mismatches"] == 0
+    # three steps, each at least: every weight quantized, its gradient, its master and its momentum
+    network_parameters = 61_706  # 156 + 2416 + 48120 + 10164 + 850
+    assert report["elements"] > 3 * 4 * 0.9 * network_parameters
+
+
+@pytest.mark.parametrize("numbers", ["float32", "banner8"])
+def test_numbers_without_an_integer_definition_are_refused(numbers: str) -> None:
+    with pytest.raises(QtrainError, match="not verifiable"):
+        verify("lenet5", 8, numbers)
