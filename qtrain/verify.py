@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hwmodel.operations import MAC_KINDS
+from hwmodel.operations import MAC_KINDS, Layer
 from qtrain import data, models
 from qtrain.errors import QtrainError
 from qtrain.formats.fixed import FixedTensor
@@ -145,7 +146,7 @@ def _report(
                 passes[which] = {"elements": compared.elements[place], "mismatches": compared.mismatches[place]}
                 if place in engine.sums:
                     passes[which]["accumulator_bits"] = engine.sums[place].bit_length() + 1
-        rows.append({"layer": layer.name, "passes": passes, "assurance": _assurance(net, layer, carried)})
+        rows.append({"layer": layer.name, "passes": passes, "assurance": _assurance(layer, passes, carried)})
     return {
         "elements": sum(compared.elements.values()),
         "mismatches": sum(compared.mismatches.values()),
@@ -156,15 +157,15 @@ def _report(
     }
 
 
-def _assurance(net: QuantizedNetwork, layer: Any, carried: dict[tuple[str, str], set[str]]) -> str:
+def _assurance(layer: Layer, passes: Iterable[str], carried: dict[tuple[str, str], set[str]]) -> str:
     """How the layer's sums are kept exact, in words."""
     if layer.kind in MAC_KINDS:
         parts = []
-        for which in ("forward", "error", "gradient"):
-            hows = carried.get((layer.name, which), set())
-            if hows:
-                worst = FLOAT64 if FLOAT64 in hows else max(hows - {CARRIER}, default=CARRIER)
-                parts.append(f"{which}: {'certificate' if worst == CARRIER else f'fallback, {worst}'}")
+        for which in passes:
+            hows = carried.get((layer.name, which), set()) - {CARRIER}
+            if (layer.name, which) in carried:
+                worst = FLOAT64 if FLOAT64 in hows else max(hows, default="")
+                parts.append(f"{which}: fallback, {worst}" if worst else f"{which}: certificate")
         return "; ".join(parts)
     if layer.kind == "batchnorm":
         return "certificate: channel sums in float64, multiply-adds within the carrier by construction"
