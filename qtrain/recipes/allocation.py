@@ -17,7 +17,9 @@ Floats = NDArray[np.float64]
 WARM_ITERATIONS, MAX_ITERATIONS = 50, 1000
 ANNEALING = (1 / 64, 1 / 16, 1 / 4, 1.0)
 """Shares of reg at which a problem far from the last one is solved in turn (chosen here)."""
-_SMALLEST = 1e-250
+FARTHEST, SMALLEST = 30.0, 1e-250
+"""How far log scalings move before they are put into the exponentials again, and the least sum taken as it is: between
+them no row's sum can vanish (log-stabilized scaling, Schmitzer 2019)."""
 WILSON_Z = 1.96
 """Normal quantile of the two-sided 95 % interval; the level is not stated by the paper."""
 
@@ -89,8 +91,14 @@ class Allocation:
         kernel = np.zeros((len(rows), len(columns)))
         kernel[:-1] = self._with_slack(-reg * self.cost)
         log_columns = np.log(columns)
+        absorbed = np.full_like(self.v, np.inf)
         for iteration in range(1, limit + 1):
-            log_sums = _column_sums(kernel + self.v, rows)
+            if not np.abs(self.v - absorbed).max() < FARTHEST:  # exponentials anew; in between products are enough
+                absorbed, scaled = self.v.copy(), kernel + self.v
+                weights = np.exp(scaled - scaled.max(1, keepdims=True))
+            factors = np.exp(self.v - absorbed)
+            sums = factors * ((rows / (weights @ factors)) @ weights)
+            log_sums = np.log(sums) if sums.min() > SMALLEST else _log_column_sums(kernel + self.v, rows)
             if np.abs(np.exp(log_sums - log_columns) - 1).max() <= self.tolerance:
                 return iteration, True
             self.v += log_columns - log_sums
@@ -106,14 +114,11 @@ class Allocation:
         return np.concatenate([scaled, np.zeros((len(scaled), 1))], 1, dtype=np.float64)
 
 
-def _column_sums(scaled: Floats, rows: Floats) -> Floats:
-    """log of the columns' sums of exp(scaled), its rows brought to the sums `rows`."""
+def _log_column_sums(scaled: Floats, rows: Floats) -> Floats:
+    """log of the columns' sums of exp(scaled), its rows brought to the sums `rows`: where a class is so unlikely that
+    its sum is no float64."""
     top = scaled.max(1, keepdims=True)
-    weights = np.exp(scaled - top)
-    share = rows[:, None] / weights.sum(1, keepdims=True)
-    sums = (weights * share).sum(0)
-    if sums.min() > _SMALLEST:
-        return np.asarray(np.log(sums))
-    logs = scaled - top + np.log(share)  # a class nothing is likely to belong to: its sum is no float64
+    share = rows[:, None] / np.exp(scaled - top).sum(1, keepdims=True)
+    logs = scaled - top + np.log(share)
     highest = logs.max(0)
     return np.asarray(np.log(np.exp(logs - highest).sum(0)) + highest)
