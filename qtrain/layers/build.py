@@ -14,7 +14,6 @@ from hwmodel.operations import MAC_KINDS, Widths
 from qtrain.formats.fixed import FixedPoint, FixedTensor
 from qtrain.layers.floating import AutogradUnit, PassThrough
 from qtrain.layers.forward import ForwardQuantizer
-from qtrain.layers.graph import Step
 from qtrain.layers.mac import MacQuantizers, MacUnit
 from qtrain.layers.norm import NormQuantizers, NormUnit
 from qtrain.layers.plan import NumberPlan
@@ -28,6 +27,7 @@ from qtrain.layers.pointwise import (
     ShortcutUnit,
 )
 from qtrain.layers.quantizer import NEAREST, Quantizer
+from qtrain.layers.steps import Step
 from qtrain.pruners import Pruner
 
 FORWARD_ROLES = ("weight", "output")

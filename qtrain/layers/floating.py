@@ -64,7 +64,7 @@ class AutogradUnit:
         g = error.values
         if self.layer.activation != "none":
             g = through_activation(g, out, self.layer.activation)
-        if len(g) < len(y):  # narrowed: the other instances bring no error
+        if tape.narrowed is not None:  # the other instances bring no error
             g = torch.zeros_like(y).index_copy_(0, tape.narrowed, g)
         named = [(n, p) for n, p in self.module.named_parameters() if p.requires_grad and self._learns(n)]
         results = torch.autograd.grad(y, [leaf, *(p for _, p in named)], g)
@@ -73,7 +73,7 @@ class AutogradUnit:
             parameter.grad = values if parameter.grad is None else parameter.grad + values
         if not needed:
             return (None,)
-        d_input = results[0] if len(error.values) == len(y) else results[0][tape.narrowed]
+        d_input = results[0] if tape.narrowed is None else results[0][tape.narrowed]
         return (self.error(d_input, tape.clock, tape.rows),)
 
     def _learns(self, name: str) -> bool:

@@ -8,41 +8,32 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import fx, nn
 
 from hwmodel.network import Network
 from hwmodel.operations import MAC_KINDS, Layer
 from qtrain.errors import QtrainError
-
-_RELU = {nn.ReLU: "relu", nn.ReLU6: "relu6", F.relu: "relu", torch.relu: "relu", F.relu6: "relu6", "relu": "relu",
-         "relu_": "relu"}  # fmt: skip
-_ADD = {operator.add, operator.iadd, torch.add, "add", "add_"}
-FLATTEN = {nn.Flatten, torch.flatten, "flatten", "view", "reshape"}
-_SKIP = {nn.Identity, "contiguous"}
-_PAD = {nn.ZeroPad2d, nn.ConstantPad2d, F.pad}
-_MAX = {nn.MaxPool2d, F.max_pool2d, torch.max_pool2d}
-_AVG = {nn.AvgPool2d, F.avg_pool2d}
-_ADAPTIVE = {nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d}
-_NORM = {nn.BatchNorm2d, nn.BatchNorm1d}
-_MAC = {nn.Conv2d: "conv", nn.Linear: "linear"}
-_DROPOUT = {nn.Dropout, nn.Dropout2d, F.dropout}
-
-
-@dataclass
-class Step:
-    """One layer to run: its shape, the module with its parameters, and what else its kind needs."""
-
-    layer: Layer
-    module: nn.Module | None = None
-    pad: tuple[int, ...] = ()
-    padding: tuple[int, int] = (0, 0)
-    moves: list[tuple[str, Any]] = field(default_factory=list)  # ("slice", slices) | ("pad", widths)
-    calls: list[Any] | None = None  # in a Brevitas model: what computes it, one after the other
+from qtrain.layers.nodes import (
+    ADAPTIVE,
+    ADD,
+    AVG,
+    DROPOUT,
+    FLATTEN,
+    MAC,
+    MAX,
+    NORM,
+    PAD,
+    RELU,
+    SKIP,
+    n_readers,
+    pad_widths,
+    pool_window,
+    shape_of,
+)
+from qtrain.layers.steps import Step, connected
 
 
 def is_brevitas(model: nn.Module) -> bool:
@@ -140,7 +131,7 @@ class Builder:
         if node.op != "call_module":
             return node.target, None
         module = self.gm.get_submodule(str(node.target))
-        for known in (*_MAC, *_NORM, *_RELU, *_MAX, *_AVG, *_ADAPTIVE, *_PAD, *FLATTEN, *_SKIP, *_DROPOUT):
+        for known in (*MAC, *NORM, *RELU, *MAX, *AVG, *ADAPTIVE, *PAD, *FLATTEN, *SKIP, *DROPOUT):
             if isinstance(known, type) and type(module) is known:
                 return known, module
         return type(module), module
@@ -149,29 +140,29 @@ class Builder:
         source = node.args[0] if node.args else None
         if not isinstance(source, fx.Node) or source not in self.alias:
             raise self._unsupported(node, key)
-        if key in _SKIP or (key in FLATTEN and self._flattens(node)):
+        if key in SKIP or (key in FLATTEN and self._flattens(node)):
             self.alias[node] = self.alias[source]
-        elif key in _DROPOUT:
+        elif key in DROPOUT:
             p = getattr(module, "p", node.kwargs.get("p", 0.5))
             if p:
                 raise QtrainError(f"{self.name}: layer {self._label(node)} is Dropout; set p=0 or remove it")
             self.alias[node] = self.alias[source]
-        elif key in _MAC and module is not None:
-            self._mac(node, source, module, _MAC[key])
-        elif key in _NORM and module is not None:
+        elif key in MAC and module is not None:
+            self._mac(node, source, module, MAC[key])
+        elif key in NORM and module is not None:
             if not module.affine or not module.track_running_stats:
                 raise QtrainError(f"{self.name}: layer {self._label(node)} needs affine=True and running statistics")
             self._add(Step(self._layer(source, "batchnorm", (self.alias[source],), node), module), node)
-        elif key in _RELU:
-            self._activation(node, source, _RELU[key])
-        elif key in _ADD and len(node.args) > 1 and isinstance(node.args[1], fx.Node):
+        elif key in RELU:
+            self._activation(node, source, RELU[key])
+        elif key in ADD and len(node.args) > 1 and isinstance(node.args[1], fx.Node):
             inputs = (self.alias[source], self.alias[node.args[1]])
             self._add(Step(self._layer(source, "add", inputs, node)), node)
-        elif key in _PAD:
-            self._move(node, source, ("pad", _pad_widths(node, module)))
+        elif key in PAD:
+            self._move(node, source, ("pad", pad_widths(node, module)))
         elif key is operator.getitem and isinstance(node.args[1], tuple):
             self._move(node, source, ("slice", node.args[1]))
-        elif key in _MAX | _AVG | _ADAPTIVE or key == "mean" or key is torch.mean:
+        elif key in MAX | AVG | ADAPTIVE or key == "mean" or key is torch.mean:
             self._pool(node, source, key, module)
         else:
             raise self._unsupported(node, key)
@@ -191,28 +182,26 @@ class Builder:
     def _label(self, node: fx.Node) -> str:
         return str(node.target) if node.op == "call_module" else node.name
 
-    def _mac(self, node: fx.Node, source: fx.Node, module: nn.Module, kind: str) -> None:
+    def _mac(self, node: fx.Node, source: fx.Node, module: Any, kind: str) -> None:
         pad: tuple[int, ...] = ()
         origin = source
         if source in self.pads:
             pad = self.pads[source]
             origin = source.args[0]  # type: ignore[assignment]
         if kind == "conv":
-            if module.padding_mode != "zeros" or isinstance(module.padding, str):  # type: ignore[union-attr]
+            if module.padding_mode != "zeros" or isinstance(module.padding, str):
                 raise QtrainError(f"{self.name}: layer {self._label(node)} needs numeric zero padding")
         elif len(source.meta["shape"]) != 2:
             raise QtrainError(f"{self.name}: layer {self._label(node)}: flatten its input to [n, features] first")
         layer = self._layer(origin, kind, (self.alias[origin],), node)
-        layer = dataclasses.replace(
-            layer,
-            kernel_height=module.kernel_size[0] if kind == "conv" else 1,  # type: ignore[index]
-            kernel_width=module.kernel_size[1] if kind == "conv" else 1,  # type: ignore[index]
-            stride_height=module.stride[0] if kind == "conv" else 1,  # type: ignore[index]
-            stride_width=module.stride[1] if kind == "conv" else 1,  # type: ignore[index]
-            groups=module.groups if kind == "conv" else 1,  # type: ignore[arg-type]
-            bias=module.bias is not None,
-            **({} if kind == "conv" else {"in_channels": module.in_features, "in_height": 1, "in_width": 1}),
-        )
+        if kind == "conv":
+            layer = dataclasses.replace(
+                layer, kernel_height=module.kernel_size[0], kernel_width=module.kernel_size[1],
+                stride_height=module.stride[0], stride_width=module.stride[1], groups=module.groups,
+            )  # fmt: skip
+        else:
+            layer = dataclasses.replace(layer, in_channels=module.in_features, in_height=1, in_width=1)
+        layer = dataclasses.replace(layer, bias=module.bias is not None)
         self._add(Step(layer, module, pad), node)
 
     def _activation(self, node: fx.Node, source: fx.Node, which: str) -> None:
@@ -235,7 +224,7 @@ class Builder:
             return
         previous = self.steps[self.alias[source]]
         if previous.moves and n_readers(source) == 1:  # slice then pad: one shortcut
-            shape = _shape(node)
+            shape = shape_of(node)
             previous.layer = dataclasses.replace(
                 previous.layer, out_channels=shape[0], out_height=shape[1], out_width=shape[2]
             )
@@ -245,14 +234,14 @@ class Builder:
         self._add(Step(self._layer(source, "shortcut", (self.alias[source],), node), moves=[move]), node)
 
     def _pool(self, node: fx.Node, source: fx.Node, key: Any, module: nn.Module | None) -> None:
-        _, height, width = _shape(source)
-        if key in _ADAPTIVE or key == "mean" or key is torch.mean:
-            if _shape(node)[1:] != (1, 1):
+        _, height, width = shape_of(source)
+        if key in ADAPTIVE or key == "mean" or key is torch.mean:
+            if shape_of(node)[1:] != (1, 1):
                 raise QtrainError(f"{self.name}: {self._label(node)}: only a mean over the whole image is supported")
             kernel, stride, padding = (height, width), (height, width), (0, 0)
         else:
-            kernel, stride, padding = _pool_window(node, module)
-        kind = "maxpool" if key in _MAX else "avgpool"
+            kernel, stride, padding = pool_window(node, module)
+        kind = "maxpool" if key in MAX else "avgpool"
         layer = dataclasses.replace(
             self._layer(source, kind, (self.alias[source],), node),
             kernel_height=kernel[0], kernel_width=kernel[1], stride_height=stride[0], stride_width=stride[1],
@@ -260,7 +249,7 @@ class Builder:
         self._add(Step(layer, padding=padding), node)
 
     def _layer(self, source: fx.Node, kind: str, inputs: tuple[str, ...], node: fx.Node) -> Layer:
-        ins, outs = _shape(source), _shape(node)
+        ins, outs = shape_of(source), shape_of(node)
         name = "input" if kind == "input" else self._label(node)
         return Layer(name, kind, inputs, *ins, *outs)
 
@@ -274,79 +263,11 @@ class Builder:
         self.alias[node] = name
 
     def finish(self) -> tuple[list[Step], Network]:
-        """Mark normalized outputs, insert forks, append the loss."""
+        """The model's steps and shapes."""
         steps = list(self.steps.values())
         if self.result != steps[-1].layer.name:
             raise QtrainError(f"{self.name}: the model's last layer is not what it returns")
-        readers: dict[str, list[Step]] = {}
-        for step in steps:
-            for name in step.layer.inputs:
-                readers.setdefault(name, []).append(step)
-        done: list[Step] = []
-        for step in steps:
-            users = readers.get(step.layer.name, [])
-            if step.layer.kind in MAC_KINDS and [u.layer.kind for u in users] == ["batchnorm"]:
-                step.layer = dataclasses.replace(step.layer, normalized=True)
-            done.append(step)
-            if len(users) > 1:
-                done.append(Step(_fork(step.layer)))
-                for user in users:
-                    inputs = tuple(f"{n}.fork" if n == step.layer.name else n for n in user.layer.inputs)
-                    user.layer = dataclasses.replace(user.layer, inputs=inputs)
-        last = done[-1].layer
-        out = (last.out_channels, last.out_height, last.out_width)
-        done.append(Step(Layer("loss", "loss", (last.name,), *out, *out)))
-        return done, Network(self.name, tuple(step.layer for step in done))
-
-
-def n_readers(node: fx.Node) -> int:
-    """How many operations read the node's values (not merely its sizes)."""
-    return sum("shape" in user.meta or user.op == "output" for user in node.users)
-
-
-def _fork(layer: Layer) -> Layer:
-    shape = (layer.out_channels, layer.out_height, layer.out_width)
-    return Layer(f"{layer.name}.fork", "fork", (layer.name,), *shape, *shape)
-
-
-def _shape(node: fx.Node) -> tuple[int, int, int]:
-    shape = node.meta["shape"][1:]
-    if len(shape) == 1:
-        return int(shape[0]), 1, 1
-    if len(shape) != 3:
-        raise QtrainError(
-            f"{node.name}: tensors must be [n, C, H, W] or [n, features], got {len(shape) + 1} dimensions"
-        )
-    return int(shape[0]), int(shape[1]), int(shape[2])
-
-
-def _pad_widths(node: fx.Node, module: nn.Module | None) -> tuple[int, ...]:
-    if module is not None:
-        value, widths = getattr(module, "value", 0), module.padding
-    else:
-        arguments = dict(zip(("input", "pad", "mode", "value"), node.args, strict=False)) | dict(node.kwargs)
-        value = 0 if arguments.get("mode", "constant") == "constant" else 1
-        value = arguments.get("value") or value
-        widths = arguments["pad"]  # type: ignore[assignment]
-    if value:
-        raise QtrainError(f"{node.name}: only zero padding is supported")
-    return tuple(int(w) for w in widths)  # type: ignore[union-attr]
-
-
-def _pool_window(node: fx.Node, module: nn.Module | None) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    names = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
-    if module is not None:
-        arguments: dict[str, Any] = {n: getattr(module, n) for n in names[1:] if hasattr(module, n)}
-    else:
-        arguments = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    if arguments.get("ceil_mode") or _pair(arguments.get("dilation", 1)) != (1, 1):
-        raise QtrainError(f"{node.name}: pooling with ceil_mode or dilation is not supported")
-    kernel = _pair(arguments["kernel_size"])
-    return kernel, _pair(arguments.get("stride") or kernel), _pair(arguments.get("padding", 0))
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
+        return connected(steps, self.name)
 
 
 def _device(model: nn.Module) -> torch.device:

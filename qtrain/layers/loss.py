@@ -1,9 +1,9 @@
 """Losses at the logits: per-instance values, and the error the backward pass starts from.
 
 In fixed point the softmax is integer: with the logits' codes z and step 2^e, d = max z - z, t = round(d 2^e log2(e)) to
-16 fraction bits, 2^-t from two 256-entry tables and a shift, p = 2^-t / sum to 24 bits; the loss is log2 of the sum plus
-t_target, times ln 2. The batch mean's 1/n is not in the error (it would move its exponent with every kept count): the
-update multiplies it into the gradient.
+16 fraction bits, 2^-t from two 256-entry tables and a shift, p = 2^-t / sum to 24 bits; the loss is log2 of the sum
+plus t_target, times ln 2. The batch mean's 1/n is not in the error (it would move its exponent with every kept count):
+the update multiplies it into the gradient.
 """
 
 from __future__ import annotations

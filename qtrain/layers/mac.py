@@ -44,26 +44,20 @@ class MacUnit:
     def __init__(
         self,
         layer: Layer,
-        module: nn.Conv2d | nn.Linear,
+        module: Any,  # nn.Conv2d or nn.Linear; PyTorch types their attributes too widely to compute with
         pad: tuple[int, ...],
         q: MacQuantizers,
         pruner: Pruner,
     ) -> None:
-        self.name, self.layer, self.module, self.pad, self.q, self.pruner = (
-            layer.name,
-            layer,
-            module,
-            pad,
-            q,
-            pruner,
-        )
+        self.name, self.layer, self.module, self.q, self.pruner = layer.name, layer, module, q, pruner
+        self.pad = pad
         self.trains = "all"
         self.carried: dict[str, str] = {}  # how each pass was last kept exact
         conv = isinstance(module, nn.Conv2d)
-        self.stride = module.stride if conv else ()
-        self.padding = module.padding if conv else ()
-        self.dilation = module.dilation if conv else ()
-        self.groups = module.groups if conv else 1
+        self.stride: tuple[int, ...] = self.module.stride if conv else ()
+        self.padding: tuple[int, ...] = self.module.padding if conv else ()
+        self.dilation: tuple[int, ...] = self.module.dilation if conv else ()
+        self.groups: int = self.module.groups if conv else 1
 
     def forward(self, tape: Tape, x: FixedTensor) -> FixedTensor:
         """x: [n, C, H, W] or [n, features]; returns the stored output."""

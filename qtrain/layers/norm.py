@@ -1,6 +1,7 @@
 """Batch normalization on stored codes: exact integer sums, integer constants per channel, one multiply-add an element.
 
-The convolution's output is stored as codes `a` (norm_bits wide). Per channel, with n elements, S1 = sum a, S2 = sum a^2:
+The convolution's output is stored as codes `a` (norm_bits wide). Per channel, with n elements, S1 = sum a and
+S2 = sum a^2:
     mean      m8  = round(2^8 S1 / n)                                  (8 fraction bits)
     variance  v16 = max(2^8 round(2^8 S2 / n) - m8^2, 0) + eps         (16 fraction bits, in units of a's step squared)
     1/sqrt    r 2^e, r of 16 bits (formats.integers.inverse_sqrt)
@@ -14,9 +15,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hwmodel.operations import Layer
 from qtrain.engine import norm as compiled
@@ -68,8 +70,8 @@ class _Channel:
 class NormUnit:
     """BatchNorm2d/1d in fixed point with its activation."""
 
-    def __init__(self, layer: Layer, module: nn.Module, q: NormQuantizers) -> None:
-        self.name, self.layer, self.module, self.q = layer.name, layer, module, q
+    def __init__(self, layer: Layer, module: Any, q: NormQuantizers) -> None:
+        self.name, self.layer, self.module, self.q = layer.name, layer, module, q  # nn.BatchNorm1d or 2d
         self.trains = "all"
 
     def forward(self, tape: Tape, x: FixedTensor) -> FixedTensor:
@@ -187,7 +189,8 @@ def _on_grid(x: Tensor, exponent: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _affine(channel: _Channel, scale: FixedTensor, shift: FixedTensor) -> tuple[Tensor, Tensor, Tensor]:
     """(A, B, grid): y = (A a + B) 2^grid, with A = gamma r and B = beta - m A."""
-    assert scale.exponent is not None and shift.exponent is not None
+    assert scale.exponent is not None
+    assert shift.exponent is not None
     product = scale.codes().long() * channel.root  # at most 15 + 17 bits
     exponent = scale.exponent + channel.root_exponent
     beta = shift_round(shift.codes().long(), (exponent - 8 - shift.exponent).clamp(-46, 62))

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from qtrain.formats.fixed import FixedTensor
-from qtrain.layers.graph import Step
 from qtrain.layers.loss import cross_entropy
 from qtrain.layers.network import QuantizedNetwork
 from qtrain.layers.norm import RUNNING_SHARE
 from qtrain.layers.optimizer import FixedSGD
 from qtrain.layers.quantizer import Clock
+from qtrain.layers.steps import Step
 from qtrain.reference import Engine, Node, Numbers
 from qtrain.reference.numbers import Stored, Wide
 

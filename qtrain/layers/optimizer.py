@@ -91,9 +91,8 @@ class FixedSGD:
             return
         weights = w.data.double()
         v = w.grad.double().mul_(scale)
-        if self.momentum:
-            if name in self.velocity:
-                v = self.velocity[name].double().mul_(constant(self.momentum)).add_(v)
+        if self.momentum and name in self.velocity:
+            v = self.velocity[name].double().mul_(constant(self.momentum)).add_(v)
         if self.weight_decay:
             v = v.add_(weights * constant(self.weight_decay))
         if self.momentum:

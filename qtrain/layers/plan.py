@@ -6,6 +6,7 @@ import dataclasses
 import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from hwmodel.operations import Widths
 
@@ -23,7 +24,7 @@ class NumberPlan:
     widths: Widths = Widths()  # noqa: RUF009 - Widths is frozen
     rounding: str = "stochastic"
     scale: str = "delayed"
-    layers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seed: int = 0
 
     @classmethod

@@ -30,8 +30,8 @@ def activate(
 def through_activation(error: Tensor, out: Tensor, activation: str) -> Tensor:
     """The error before the activation: PyTorch's threshold and hardtanh backward, told from the stored output."""
     if activation == "relu6":
-        return torch.ops.aten.hardtanh_backward(error, out, 0.0, RELU6_CAP)  # type: ignore[no-any-return]
-    return torch.ops.aten.threshold_backward(error, out, 0)  # type: ignore[no-any-return]
+        return torch.ops.aten.hardtanh_backward(error, out, 0.0, RELU6_CAP)
+    return torch.ops.aten.threshold_backward(error, out, 0)
 
 
 class InputUnit:
