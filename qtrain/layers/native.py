@@ -6,16 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import brevitas.config
 import torch
 from torch import Tensor, nn
 
 from qtrain.formats.fixed import FixedTensor
 from qtrain.formats.noise import Stream
-from qtrain.layers.graph import Step
+from qtrain.layers.steps import Step
 from qtrain.layers.tape import Tape
 from qtrain.pruners import Pruner
 
 Rounder = Callable[..., FixedTensor]
+# by default Brevitas makes new parameters when a state_dict is loaded, and those in training would be left behind
+brevitas.config.REINIT_ON_STATE_DICT_LOAD = False
 
 
 @dataclass(slots=True)
@@ -35,6 +38,25 @@ class NativeTensor(FixedTensor):
         if isinstance(result, Tensor):
             return cls(result.detach())
         return cls(result.value.detach(), None, result.detach())
+
+
+def statistics_state(model: nn.Module) -> dict[str, dict[str, Any]]:
+    """What Brevitas leaves out of a state_dict: the statistics its activation scales are still collecting."""
+    found = {name: module for name, module in model.named_modules() if hasattr(module, "collect_stats_steps")}
+    return {
+        name: {"counter": module.counter, "buffer": module.buffer.tolist(), "value": module.value.tolist()}
+        for name, module in found.items()
+    }
+
+
+def load_statistics_state(model: nn.Module, states: dict[str, dict[str, Any]]) -> None:
+    """Restore what `statistics_state` gave, after the state_dict."""
+    for name, state in states.items():
+        module: Any = model.get_submodule(name)
+        module.counter = state["counter"]
+        for key in ("buffer", "value"):
+            tensor = getattr(module, key)
+            tensor.data.copy_(torch.tensor(state[key], dtype=tensor.dtype))
 
 
 class NativeUnit:

@@ -150,7 +150,7 @@ class QuantizedNetwork(nn.Module):
 
     def logit_error(self, error: Tensor, tape: Tape) -> FixedTensor:
         """The error at the logits, [n, classes], in the error format: what `run_back` starts from."""
-        return self.units[-1].error(error, tape.clock, tape.rows)  # type: ignore[no-any-return]
+        return self.units[-1].error(error, tape.clock, tape.rows)
 
     def _record_backward(self, unit: Any, tape: Tape, n: int, error: bool) -> None:
         kept, density = tape.pruned.pop(unit.name, (unit.layer.out_channels, 1.0))
@@ -209,7 +209,7 @@ class QuantizedNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [n, classes] of `x` [n, C, H, W] as a node of PyTorch's autograd graph."""
-        return _WholeNetwork.apply(self, x, *self.parameters())  # type: ignore[no-any-return]
+        return _WholeNetwork.apply(self, x, *self.parameters())
 
     def quantizers(self) -> dict[str, Any]:
         """Every quantization point by name."""
@@ -218,12 +218,22 @@ class QuantizedNetwork(nn.Module):
     _points: list[Any] = []  # noqa: RUF012 - replaced by quantize()
 
     def numbers_state(self) -> dict[str, Any]:
-        """Exponents and maxima of every quantization point, and the pruner's state."""
-        return {"points": {q.name: q.state() for q in self._points}, "pruner": self.pruner.state()}
+        """Exponents and maxima of every quantization point, the pruner's state, and Brevitas layers' statistics."""
+        state = {"points": {q.name: q.state() for q in self._points}, "pruner": self.pruner.state()}
+        if self.native:
+            from qtrain.layers.native import statistics_state
+
+            state["collected"] = statistics_state(self.model)
+        return state
 
     def load_numbers_state(self, state: dict[str, Any]) -> None:
+        """Restore what `numbers_state` gave, after the model's own state_dict."""
         self.load_points(state["points"])
         self.pruner.load_state(state["pruner"])
+        if self.native:
+            from qtrain.layers.native import load_statistics_state
+
+            load_statistics_state(self.model, state["collected"])
 
     def load_points(self, states: dict[str, Any]) -> None:
         """Restore every quantization point's maximum and exponent. Raises QtrainError if they are another model's."""

@@ -1,6 +1,7 @@
 """Networks written with Brevitas' layers train as they are: their forward, our errors and gradients."""
 
 import copy
+import json
 import math
 from collections.abc import Callable
 
@@ -173,6 +174,41 @@ def test_learned_scales_receive_quantized_gradients() -> None:
         before = scale.item()
         sgd.step(Clock(0, net.step))
     assert scale.item() != before
+
+
+@pytest.mark.parametrize("collect_stats_steps", [1, 300])
+def test_a_restored_run_goes_on_to_the_same_weights(collect_stats_steps: int) -> None:
+    """Interrupted before and after Brevitas' scales are collected; dropout and stochastic rounding in between."""
+
+    def made() -> tuple[QuantizedNetwork, FixedSGD]:
+        torch.manual_seed(0)
+        act = qnn.QuantReLU(bit_width=4, collect_stats_steps=collect_stats_steps)
+        model = nn.Sequential(
+            qnn.QuantConv2d(1, 4, 3, weight_bit_width=4), nn.BatchNorm2d(4), act, nn.Dropout(0.2), nn.Flatten(),
+            qnn.QuantLinear(4 * 36, CLASSES, bias=True, weight_bit_width=4),
+        )  # fmt: skip
+        net = quantize(model, (1, 8, 8), NumberPlan.fixed(8))
+        return net, FixedSGD(net, 0.1, 0.9, 1e-3)
+
+    def train(net: QuantizedNetwork, sgd: FixedSGD, steps: range) -> None:
+        for net.step in steps:
+            x = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(net.step))
+            _back(net, x, torch.arange(8))
+            sgd.step(Clock(0, net.step))
+
+    net, sgd = made()
+    train(net, sgd, range(3))
+    weights = {k: v.clone() for k, v in net.model.state_dict().items()}
+    numbers, state = net.numbers_state(), sgd.state()
+    momentum = {k: v.clone() for k, v in sgd.tensors().items()}
+    train(net, sgd, range(3, 6))
+    other, other_sgd = made()
+    other.model.load_state_dict(weights)
+    other_sgd.load(state, momentum)
+    other.load_numbers_state(json.loads(json.dumps(numbers)))
+    train(other, other_sgd, range(3, 6))
+    for key, value in net.model.state_dict().items():
+        assert torch.equal(other.model.state_dict()[key], value), key
 
 
 class _Sparse(nn.Module):
