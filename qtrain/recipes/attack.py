@@ -13,6 +13,8 @@ from qtrain.layers import QuantizedNetwork
 from qtrain.layers.inner import InnerPasses
 from qtrain.recipes.base import Material
 
+TRAINED_BATCHES = 2
+"""Batches of a step whose rounding noise is keyed by other rows than the attack's: the clean and the attacked."""
 
 @dataclass(frozen=True)
 class Attack:
@@ -44,7 +46,8 @@ class Attack:
         changed = images if start is None else torch.clamp(start, low, high)
         with inner.within(net):
             for i in range(self.n_steps):
-                outputs, tape = net.run(changed, rows=rows + i * n_rows, payer="inner", training=False)
+                keys = rows + (TRAINED_BATCHES + i) * n_rows
+                outputs, tape = net.run(changed, rows=keys, payer="inner", training=False)
                 error = net.logit_error(error_at(outputs), tape)
                 slope = net.run_back(tape, error, to_input=True)
                 assert slope is not None

@@ -80,6 +80,7 @@ class _Loop:
         self.totals = _Totals()
         self.accuracy: float | None = None
         self.before: float | None = None
+        self.details_before: dict[str, Any] = {}
         self.adaptation = Adaptation(experiment.stream.scenario == "adapt")
         device = pricing.configured(devices.load(experiment.run.devices[0]), experiment.run.kernels or None)
         self.meters = [EnergyMeter(self.job.net, self.job.schedule, device)]
@@ -94,6 +95,7 @@ class _Loop:
         first = self._resume()
         if first == 0 and (self.experiment.init or self.adaptation.active):
             self.before, _ = job.evaluate(n_steps - 1)
+            self.details_before = self._details()
             self.adaptation.deployed(job)
         per_epoch = job.batches.steps_per_epoch
         every = self.experiment.run.checkpoint_every or per_epoch
@@ -141,7 +143,8 @@ class _Loop:
         totals = self.totals
         own = {
             "seen": totals.seen, "kept": totals.kept, "uncertain": totals.uncertain, "accuracy": self.accuracy,
-            "before": self.before, "adaptation": self.adaptation.state(), "health": self.health.state(),
+            "before": self.before, "details_before": self.details_before, "adaptation": self.adaptation.state(),
+            "health": self.health.state(),
             "recent": [asdict(record) for record in totals.recent],
         }  # fmt: skip
         self.folder.save_checkpoint(step, tensors, {"job": state, "loop": own})
@@ -155,7 +158,7 @@ class _Loop:
         snapshot.put(self.job, tensors, state["job"])
         own = state["loop"]
         self.totals.seen, self.totals.kept, self.totals.uncertain = own["seen"], own["kept"], own["uncertain"]
-        self.accuracy, self.before = own["accuracy"], own["before"]
+        self.accuracy, self.before, self.details_before = own["accuracy"], own["before"], own["details_before"]
         self.adaptation.load_state(own["adaptation"])
         self.health.load_state(own["health"])
         self.totals.recent = [StepRecord(**record) for record in own["recent"]]
@@ -199,11 +202,16 @@ class _Loop:
                 )
             )  # fmt: skip
 
+    def _details(self) -> dict[str, Any]:
+        """What the recipe reports of the test set as it looks at the run's end."""
+        job = self.job
+        return job.recipe.details(job.net, job.drifted(job.test_images, job.batches.n_steps - 1), job.test_labels)
+
     def _finish(self) -> dict[str, Any]:
         job = self.job
         last = job.batches.n_steps - 1
         accuracy, loss = job.evaluate(last)
-        details = job.recipe.details(job.net, job.drifted(job.test_images, last), job.test_labels)
+        details = self._details()
         record = RunRecord(
             trace=self.trace(),
             schedule=job.schedule,
@@ -223,6 +231,7 @@ class _Loop:
             "seed": self.experiment.seed,
             "recipe": job.recipe.kind,
             "details": details,
+            "details_before": self.details_before,
             "model": self.experiment.model,
             "data": self.experiment.data.name,
             "run": str(self.folder.path),
