@@ -57,6 +57,7 @@ class Library:
     source: str
     shape: Mapping[str, float]
     cores: tuple[str, ...]
+    direct: bool = False  # loops over taps instead of im2col and a matrix product
 
     def of(self, kernel: str) -> float:
         """The factor on a kernel's cycles."""
@@ -112,7 +113,9 @@ def library(name: str) -> Library:
     if name not in rows:
         raise HwmodelError(unknown("kernel library", name, library_names()))
     row = rows[name]
-    return Library(name, row["basis"], row["source"], row.get("shape", {}), tuple(row.get("cores", ())))
+    return Library(
+        name, row["basis"], row["source"], row.get("shape", {}), tuple(row.get("cores", ())), row.get("direct", False)
+    )
 
 
 def fitted(what: str, name: str) -> Mapping[str, float]:

@@ -88,8 +88,17 @@ def _product(
     return Work(
         kernel, op.report_phase, macs, macs, outputs, bits, unpacked,
         traffic + outputs * 4.0, weight_bytes,
-        max(1.0, macs / op.layer.n_weights / PIXELS_PER_PASS),
+        max(1.0, macs / op.layer.n_weights / PIXELS_PER_PASS), _runs(op),
     )  # fmt: skip
+
+
+def _runs(op: Op) -> float:
+    """Runs of one tap's channels in a direct convolution: of the input forward, of the kept outputs in the error."""
+    layer = op.layer
+    if layer.kind == "linear" or op.phase == "gradient" or not op.macs:
+        return 0.0
+    channels = layer.in_channels if op.phase == "forward" else op.kept_channels
+    return op.macs / max(1.0, channels / layer.groups)
 
 
 def _forward(op: Op) -> Iterator[Work]:

@@ -65,6 +65,8 @@ def core_cycles(work: Work, floating: bool, core: Core, library: Library, factor
     bound = core.float_bound if floating else core.bound
     product = max(unit(work.kernel) * _width(work, floating, core), bound)
     cycles = work.units * product + work.outputs * unit(work.kernel + "_output")
+    if library.direct:
+        cycles += work.runs * core.unit_cycles("tap", floating) * factor
     if work.kernel == "linear_gradient":  # small batches: rank-1 updates straight into the gradient
         cycles = min(cycles, work.units * max(unit("outer"), bound))
     return cycles + unpacking
