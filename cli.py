@@ -148,7 +148,10 @@ def simulate(file: str | None, resume: str | None, as_json: bool, **given: Any) 
 @click.option("--out", default="runs", show_default=True, help="Folder beneath which the runs lie.")
 @click.option("--jobs", default=0, metavar="N", help="Runs at a time; default: one a core.")
 @click.option(
-    "--engine", default="local", show_default=True, metavar="local|ray|...",
+    "--engine",
+    default="local",
+    show_default=True,
+    metavar="local|ray|...",
     help="Where runs are carried out; or what simulate's --engine takes.",
 )
 @click.option("--address", default="", help="Address of a running ray cluster; default: one on this machine.")
@@ -197,6 +200,24 @@ def compare(
 
 
 @main.command()
+@click.argument("paths", nargs=-1, required=True, metavar="RUN...")
+@click.option("-o", "--output", default="report.html", show_default=True, help="The HTML file.")
+@click.option("--device", "names", multiple=True, help="Price on this device; default: those of the runs.")
+@click.option("--open", "open_it", is_flag=True, help="Open it in the browser.")
+def report(paths: tuple[str, ...], output: str, names: tuple[str, ...], open_it: bool) -> None:
+    """Write a report of finished runs: one HTML file that needs no network (extra: report)."""
+    from qtrain.report import page, read_runs
+
+    runs, unfinished = read_runs(paths, names)
+    page.write(runs, output)
+    for path in unfinished:
+        click.echo(f"left out, not finished: {path}", err=True)
+    click.echo(f"{output}: {len(runs)} run{'s' if len(runs) != 1 else ''}")
+    if open_it:
+        click.launch(output)
+
+
+@main.command()
 @click.option("--model", required=True, help="Shipped network, or package.module:factory of your own (runs its code).")
 @click.option("--device", "names", multiple=True, default=("stm32l4r5",), show_default=True, help="May be repeated.")
 @click.option("--bits", type=int, default=8, show_default=True, help="2 to 16, or 32 for float32.")
@@ -206,7 +227,11 @@ def compare(
 @click.option("--uncertain-rate", type=click.FloatRange(0, 1), default=0.0, help="Share forwarded for their loss.")
 @click.option("--prune-keep", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Error channels kept.")
 @click.option(
-    "--momentum", type=click.FloatRange(0, 1), default=0.9, is_flag=False, flag_value=0.9,
+    "--momentum",
+    type=click.FloatRange(0, 1),
+    default=0.9,
+    is_flag=False,
+    flag_value=0.9,
     help="Above 0 a momentum is kept for every parameter.",
 )
 @click.option("--train", "layers", default="all", help="Layers trained: globs by commas.")

@@ -10,6 +10,7 @@ from typing import Any
 
 from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
+from qtrain.simulate import BASELINE_FOLDER
 from qtrain.store import Run, find_runs
 from qtrain.summary import RunRecord
 
@@ -34,6 +35,12 @@ class FinishedRun:
     def record(self) -> RunRecord:
         """Its trace and schedules."""
         return RunRecord.from_json(self.run.trace())
+
+    @cached_property
+    def baseline(self) -> dict[str, Any] | None:
+        """The result of the dense float32 run on the same stream beside this one, if there is one."""
+        folder = self.path / BASELINE_FOLDER
+        return Run.open(folder).result() if folder.is_dir() else None
 
 
 def read_runs(
