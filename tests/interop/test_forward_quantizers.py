@@ -71,10 +71,10 @@ def test_points_hold_the_same_exponent_and_give_the_same_values(
 
 
 def _losses_and_weights(name: str, by: str) -> tuple[list[float], dict[str, torch.Tensor], dict]:
-    """Two training steps on four made instances; one on two of a large network."""
+    """Two training steps on four made instances; one on one of a large network."""
     found = models.info(name)
     large = name in ("vgg16", "resnet44", "resnet56", "resnet74", "resnet110")
-    n, n_steps = (2, 1) if large else (4, 2)
+    n, n_steps = (1, 1) if large else (4, 2)
     net = quantize(models.build(name), found.input_shape, NumberPlan.fixed(8), name=name)
     sgd = FixedSGD(net, 0.01, 0.9, 1e-4)
     generator = torch.Generator().manual_seed(1)
