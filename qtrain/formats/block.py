@@ -1,0 +1,104 @@
+"""Formats whose neighbours share a power-of-two scale: block floating point and the OCP Microscaling formats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qtrain.formats.fixed import MIN_EXPONENT
+from qtrain.formats.integers import power_of_two
+from qtrain.formats.minifloat import Minifloat
+from qtrain.formats.noise import Stream
+from qtrain.formats.rounding import round_to_integer
+
+MX_BLOCK = 32
+"""Elements that share a scale: OCP Microscaling Formats (MX) Specification, version 1.0, section 5.2."""
+MX_SCALE_EXPONENTS = (-127, 127)
+"""Range of the shared E8M0 scale (same, section 5.4.1)."""
+
+
+def block_peaks(x: Tensor, size: int, axis: int) -> Tensor:
+    """The largest magnitude of each element's block of `size` along `axis` (the last block may be shorter), float64 of
+    the shape of `x`."""
+    moved = x.double().abs().movedim(axis, -1)
+    length = moved.shape[-1]
+    blocks = F.pad(moved, (0, -length % size)).unflatten(-1, (-1, size))
+    return blocks.amax(-1, keepdim=True).expand_as(blocks).flatten(-2)[..., :length].movedim(-1, axis)
+
+
+def floor_log2(x: Tensor) -> Tensor:
+    """floor(log2 x) of positive numbers, exactly; a very small number for 0."""
+    return torch.where(x > 0, torch.frexp(x).exponent.long() - 1, -1000)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFloat:
+    """Signed `bits`-wide codes and one exponent per block: the smallest with max_code 2^e >= the block's maximum, as in
+    fixed point. Blocks of `block` elements lie along `axis` (default 1: channels, as products run)."""
+
+    bits: int
+    block: int = 16
+    axis: int = 1
+
+    @property
+    def max_code(self) -> int:
+        return 2 ** (self.bits - 1) - 1
+
+    def scale_for(self, x: Tensor) -> Tensor:
+        """The exponent of every element, int64."""
+        peak = block_peaks(x, self.block, min(self.axis, x.dim() - 1))
+        exponent = floor_log2(peak) + 1 - self.max_code.bit_length()
+        exponent = exponent.clamp(min=MIN_EXPONENT)
+        return exponent + (peak > self.max_code * power_of_two(exponent)).long()
+
+    def limits(self, scale: Tensor) -> tuple[Tensor, Tensor]:
+        top = self.max_code * power_of_two(scale)
+        return -top, top
+
+    def quantize(
+        self, x: Tensor, rounding: str = "nearest-even", stream: Stream | None = None, scale: Tensor | None = None
+    ) -> Tensor:
+        exponent = self.scale_for(x) if scale is None else scale
+        codes = round_to_integer(x.double() * power_of_two(-exponent), rounding, stream)
+        return (codes.clamp_(-self.max_code, self.max_code) * power_of_two(exponent)).to(x.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Microscaling:
+    """An OCP MX format: blocks of 32 elements, each a minifloat or (None) an int8 with 6 fraction bits, times a shared
+    power of two: 2^(floor(log2 of the block's maximum) - largest exponent of the element) (specification, section 6.3).
+
+    mxint8 is used symmetrically, -127/64 .. 127/64.
+    """
+
+    element: Minifloat | None
+    block: int = MX_BLOCK
+    axis: int = 1
+
+    @property
+    def bits(self) -> int:
+        return 8 if self.element is None else self.element.bits
+
+    def scale_for(self, x: Tensor) -> Tensor:
+        """The shared exponent of every element, int64."""
+        peak = block_peaks(x, self.block, min(self.axis, x.dim() - 1))
+        top = 0 if self.element is None else self.element.max_exponent
+        return (floor_log2(peak) - top).clamp(*MX_SCALE_EXPONENTS)
+
+    def limits(self, scale: Tensor) -> tuple[Tensor, Tensor]:
+        top = (127 / 64 if self.element is None else self.element.max_value) * power_of_two(scale)
+        return -top, top
+
+    def quantize(
+        self, x: Tensor, rounding: str = "nearest-even", stream: Stream | None = None, scale: Tensor | None = None
+    ) -> Tensor:
+        exponent = self.scale_for(x) if scale is None else scale
+        scaled = x.double() * power_of_two(-exponent)
+        if self.element is None:
+            codes = round_to_integer(scaled * 64, rounding, stream).clamp_(-127, 127) / 64
+        else:
+            codes = self.element.quantize(scaled, rounding, stream)
+        return (codes * power_of_two(exponent)).to(x.dtype)
