@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -68,8 +68,9 @@ def verify(
 ) -> dict[str, Any]:  # fmt: skip
     """Train `model` for `steps` steps on `batch` instances each, in the simulator and in the reference.
 
-    Returns {model, numbers, bits, steps, batch, elements, mismatches, first_mismatch, convolution_exact, layers:
-    [{layer, passes: {pass: {elements, mismatches, accumulator_bits}}, assurance}], accumulator_bits_available}.
+    Returns {model, numbers, bits, steps, batch, elements, mismatches, first_mismatch, convolution_exact,
+    accumulator_bits_available, layers: [{layer, passes: {pass: {elements, mismatches, accumulator_bits,
+    accumulator_overflows}}, assurance}]}; the accumulator's numbers for conv and linear layers alone.
     Raises QtrainError for numbers that have no integer definition.
     """
     if numbers != "fixed":
@@ -95,10 +96,11 @@ def verify(
 
 
 def verify_module(
-    module: torch.nn.Module, input_shape: tuple[int, ...], plan: NumberPlan, batches: list[tuple[Tensor, Tensor]],
+    module: torch.nn.Module, input_shape: tuple[int, ...], plan: NumberPlan, batches: Sequence[tuple[Tensor, ...]],
     sgd: Sgd = SGD, name: str = "model", train: str = "all",
 ) -> dict[str, Any]:  # fmt: skip
-    """`verify` for a module of your own: `batches` of pixels [n, C, H, W] and labels [n]; `train` globs of layers."""
+    """`verify` for a module of your own: `batches` of pixels [n, C, H, W], labels [n] and, where they are
+    part of a larger batch, their rows in it [n]; `train` globs of layers."""
     net = quantize(module, input_shape, plan, name=name)
     net.choose_trained(train)
     optimizer = FixedSGD(net, sgd.lr, sgd.momentum, sgd.weight_decay)
@@ -106,10 +108,11 @@ def verify_module(
     engine = build_engine(net, trace(module, input_shape, name)[0], optimizer, reference)
     compared = Comparison()
     carried: dict[tuple[str, str], set[str]] = {}
-    for index, (x, labels) in enumerate(batches):
-        simulated = simulate(net, optimizer, x, labels, index)
+    for index, (x, labels, *rest) in enumerate(batches):
+        rows = rest[0] if rest else None
+        simulated = simulate(net, optimizer, x, labels, index, rows)
         reference.clear()
-        engine.step(index, exact_pixels(x), labels.numpy(), sgd)
+        engine.step(index, exact_pixels(x), labels.numpy(), sgd, None if rows is None else rows.numpy())
         for key in dict.fromkeys([*simulated, *reference]):
             compared.add(index, key, simulated.get(key), reference.get(key))
         _compare_statistics(compared, index, net, engine)
@@ -146,6 +149,7 @@ def _report(
                 passes[which] = {"elements": compared.elements[place], "mismatches": compared.mismatches[place]}
                 if place in engine.sums:
                     passes[which]["accumulator_bits"] = engine.sums[place].bit_length() + 1
+                    passes[which]["accumulator_overflows"] = engine.overflows[place]
         rows.append({"layer": layer.name, "passes": passes, "assurance": _assurance(layer, passes, carried)})
     return {
         "elements": sum(compared.elements.values()),

@@ -28,9 +28,10 @@ Key = tuple[str, str, str]
 
 
 def simulate(
-    net: QuantizedNetwork, optimizer: FixedSGD, x: Tensor, labels: Tensor, step: int
+    net: QuantizedNetwork, optimizer: FixedSGD, x: Tensor, labels: Tensor, step: int, rows: Tensor | None = None
 ) -> dict[Key, FixedTensor]:
-    """One training step of the simulator; every stored tensor by (layer, pass, tensor)."""
+    """One training step of the simulator on instances `rows` of a batch (None: all of it); every stored tensor by
+    (layer, pass, tensor)."""
     made: dict[Key, FixedTensor] = {}
 
     def keep(layer: str, which: str, tensor: str, stored: FixedTensor) -> None:
@@ -47,7 +48,7 @@ def simulate(
     for point in net.quantizers().values():
         point.watch = keep_parameter
     net.step = step
-    logits, tape = net.run(x)
+    logits, tape = net.run(x, rows=rows)
     _, error, scale = cross_entropy(logits, labels)
     start = net.logit_error(error, tape)
     keep("loss", "error", "logits", start)

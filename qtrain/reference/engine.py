@@ -45,19 +45,24 @@ class Engine:
             if node.trains != "none" or any(name in self.reached for name in node.layer.inputs):
                 self.reached.add(node.name)
         self.sums: dict[tuple[str, str], int] = {}  # largest |accumulator| of each layer and pass
+        self.overflows: dict[tuple[str, str], int] = {}  # sums that the layer's accumulator would not hold
 
     def _store(self, node: Node, role: str, x: Wide, cap: int | None = None) -> Stored:
-        return self.points.store(node, role, x, self.step_index, cap)
+        return self.points.store(node, role, x, self.step_index, cap, self.rows)
 
     def _seen(self, node: Node, which: str, sums: Any) -> None:
         key = (node.name, which)
         self.sums[key] = max(self.sums.get(key, 0), int(abs(sums).max(initial=0)))
+        beyond = int((abs(sums) >= 1 << (node.widths.accumulator_bits - 1)).sum())
+        self.overflows[key] = self.overflows.get(key, 0) + beyond
 
     # -- one step --------------------------------------------------------------------------------------------------
 
-    def step(self, index: int, pixels: Wide, labels: NDArray[np.int64], sgd: Sgd) -> None:
-        """Train on one batch: `pixels` [n, C, H, W] exact, `labels` [n]."""
-        self.step_index = index
+    def step(
+        self, index: int, pixels: Wide, labels: NDArray[np.int64], sgd: Sgd, rows: NDArray[np.int64] | None = None
+    ) -> None:
+        """Train on `pixels` [n, C, H, W], exact, and `labels` [n]: a whole batch, or its instances `rows`."""
+        self.step_index, self.rows = index, rows
         self.made: dict[str, Stored] = {}
         self.kept: dict[str, Any] = {}
         for node in self.nodes[:-1]:

@@ -28,10 +28,13 @@ class Place:
     step: int
     name: str
 
-    def draw(self, shape: tuple[int, ...]) -> NDArray[np.int64]:
-        """24-bit integers for a whole tensor of `shape`, by row-major index."""
+    def draw(self, shape: tuple[int, ...], rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """24-bit integers for a tensor of `shape` by row-major index; `rows` are its first dimension's positions in
+        the whole one (None: it is whole)."""
         key = np.array([self.seed], dtype=np.uint32)
         key = mixed(np.uint32(self.step) ^ mixed(key))
         key = mixed(np.uint32(zlib.crc32(self.name.encode())) ^ key)
-        index = np.arange(int(np.prod(shape)), dtype=np.int64).astype(np.uint32)
+        size = int(np.prod(shape[1:]))
+        starts = (np.arange(shape[0]) if rows is None else rows) * size
+        index = (starts[:, None] + np.arange(size)).ravel().astype(np.uint32)
         return (mixed(index ^ key) >> np.uint32(8)).astype(np.int64).reshape(shape)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qtrain.reference.layout import Node, Numbers
 from qtrain.reference.noise import Place
@@ -46,12 +47,14 @@ class Point:
     def largest(self) -> int:
         return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
 
-    def store(self, x: Wide, step: int, cap: int | None = None) -> Stored:
-        """Round `x` with this step's noise. `cap` is the largest value stored."""
+    def store(self, x: Wide, step: int, cap: int | None, rows: NDArray[np.int64] | None) -> Stored:
+        """Round `x` with this step's noise. `cap` is the largest value stored; `rows` as in `Place.draw`."""
         exponent = self._choose(x, cap)
         if cap is not None:
             x = _capped(x, cap)
-        noise = Place(self.seed, step, self.name).draw(x.codes.shape) if self.rounding == "stochastic" else None
+        noise = None
+        if self.rounding == "stochastic":
+            noise = Place(self.seed, step, self.name).draw(x.codes.shape, rows)
         lowest = -self.largest if self.signed else 0
         return Stored(to_grid(x, exponent, lowest, self.largest, self.rounding, noise), exponent)
 
@@ -102,12 +105,14 @@ class Points:
             positive = node.layer.activation in ("relu", "relu6")
             self.unsigned[node.name] = self.unsigned[node.layer.inputs[0]] if node.layer.kind in PASS_ON else positive
 
-    def store(self, node: Node, role: str, x: Wide, step: int, cap: int | None) -> Stored:
-        """Round `x` at the point of `node` in `role`."""
+    def store(
+        self, node: Node, role: str, x: Wide, step: int, cap: int | None, rows: NDArray[np.int64] | None
+    ) -> Stored:
+        """Round `x` at the point of `node` in `role`; `rows` are the instances' positions in the whole batch."""
         name = f"{node.name}.{role}"
         if name not in self.by_name:
             self.by_name[name] = self._make(node, role, name)
-        return self.by_name[name].store(x, step, cap)
+        return self.by_name[name].store(x, step, cap, rows if role in ("output", "error") else None)
 
     def _make(self, node: Node, role: str, name: str) -> Point:
         w, numbers = node.widths, self.numbers

@@ -125,6 +125,24 @@ def test_layers_left_frozen(train: str) -> None:
     assert updated == set(train.split(","))
 
 
+def test_instances_gathered_from_a_batch_keep_their_noise() -> None:
+    data = [(x, y, torch.tensor([7, 1, 30, 4, 12])) for x, y in batches()]
+    plan = NumberPlan.fixed(8)
+    assert verify_module(seeded(EveryLayer), (2, 8, 8), plan, data)["mismatches"] == 0
+    whole = [(x, y) for x, y, _ in data]
+    assert verify_module(seeded(EveryLayer), (2, 8, 8), plan, whole)["mismatches"] == 0
+
+
+def test_accumulators_that_are_too_narrow_are_counted() -> None:
+    """Some sum of 45 products of 8 bits passes 2^15; 18 products of 127 x 127 can't reach 2^31."""
+    narrow = NumberPlan.fixed(8, layers={"hidden": {"accumulator_bits": 16}})
+    report = verify_module(seeded(Chain), (2, 8, 8), narrow, batches(1))
+    rows = {layer["layer"]: layer["passes"].get("forward", {}) for layer in report["layers"]}
+    assert rows["hidden"]["accumulator_overflows"] > 0
+    assert rows["hidden"]["accumulator_bits"] > 16
+    assert rows["conv"]["accumulator_overflows"] == 0
+
+
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10**6), n=st.integers(2, 7), bits=st.integers(2, 16))
 def test_any_data_any_weights(seed: int, n: int, bits: int) -> None:
