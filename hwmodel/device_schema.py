@@ -115,4 +115,11 @@ ROOFLINE = Schema(
     },
 )
 
+COUNTS = ("clock_hz", "sram_bytes", "buffer_bytes", "array.rows", "array.cols", "array.*_registers", "array.sum_bits",
+          "mac.bits", "cluster.cores", "tile_channels")  # fmt: skip
+"""At least 1: there is no device without them, and prices divide by them."""
+RATES = ("*efficiency", "bandwidth.*", "*_per_cycle", "supply_v")
+LEAST_RATE = 1e-6
+"""At least this, for the same reason."""
+
 SCHEMAS = {"mcu": MCU, "accelerator": ACCELERATOR, "roofline": ROOFLINE}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,9 +12,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from hwmodel.device_schema import BASES, COMMON_TEXTS, SCHEMAS, Schema
-from hwmodel.errors import HwmodelError, unknown
+from hwmodel import cores
+from hwmodel.device_schema import BASES, COMMON_TEXTS, COUNTS, LEAST_RATE, RATES, SCHEMAS, Schema
+from hwmodel.errors import HwmodelError, shown, unknown
 
+MAX_FILE_BYTES = 1 << 20
+"""A profile takes 4 kB."""
+MAX_DOTS, MAX_KEY, MAX_VALUE = 4, 100, 1e18
+"""Bounds of a key and of a constant: beyond any device, and no price of a sane trace overflows."""
 _FIELDS = ("value", "unit", "source", "basis")
 
 
@@ -82,24 +86,30 @@ def load(name: str) -> Device:
     Raises HwmodelError, naming the file and the key, for a file that does not fit the schema.
     """
     if name.endswith(".toml"):
-        path = Path(name)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise HwmodelError(f"cannot read the device file {name}: {error}") from error
-        return parse(text, path.stem, name)
+        return parse(_read(Path(name)), Path(name).stem, name)
     if name not in names():
         raise HwmodelError(unknown("device", name, names()))
     entry = resources.files("hwmodel") / "devices" / f"{name}.toml"
     return parse(entry.read_text(encoding="utf-8"), name, f"{name}.toml")
 
 
+def _read(path: Path) -> str:
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
+            raise HwmodelError(f"cannot read the device file {path}: not a file of at most {MAX_FILE_BYTES} bytes")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise HwmodelError(f"cannot read the device file {path}: {error}") from error
+
+
 def parse(text: str, name: str, file: str) -> Device:
     """A device from the text of its TOML; `file` is what an error names."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise HwmodelError(f"{file}: not TOML: {error}") from error
+    except RecursionError:
+        raise HwmodelError(f"{file}: not a device: values nested too deeply") from None
+    except ValueError as error:
+        raise HwmodelError(f"{file}: not TOML: {' '.join(str(error).split())[:200]}") from None
     texts: dict[str, str] = {}
     constants: dict[str, Constant] = {}
     for key, value in _flatten(data, "", file):
@@ -117,26 +127,31 @@ def parse(text: str, name: str, file: str) -> Device:
 def _flatten(table: Mapping[str, Any], prefix: str, file: str) -> Iterator[tuple[str, Any]]:
     for key, value in table.items():
         path = prefix + key
+        if path.count(".") >= MAX_DOTS or len(path) > MAX_KEY:
+            raise HwmodelError(f"{file}: key {shown(path)} is too long or too deep")
         if isinstance(value, dict) and "value" not in value:
             yield from _flatten(value, path + ".", file)
         elif isinstance(value, str | dict):
             yield path, value
         else:
-            raise HwmodelError(f"{file}: {path}: write {{ value, unit, source, basis }}, not a bare {value!r}")
+            raise HwmodelError(f"{file}: {path}: write {{ value, unit, source, basis }}, not a bare {shown(value)}")
 
 
 def _constant(row: dict[str, Any], key: str, file: str) -> Constant:
     if sorted(row) != sorted(_FIELDS):
         wrong = sorted(set(row) ^ set(_FIELDS))
-        raise HwmodelError(f"{file}: {key}: needs exactly {', '.join(_FIELDS)}; check {', '.join(wrong)}")
+        raise HwmodelError(f"{file}: {key}: needs exactly {', '.join(_FIELDS)}; check {shown(wrong[0])}")
     value = row["value"]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise HwmodelError(f"{file}: {key}: value {value!r} must be a number from 0 up")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_VALUE:
+        raise HwmodelError(f"{file}: {key}: value {shown(value)} must be a number from 0 to {MAX_VALUE:g}")
     if row["basis"] not in BASES:
         raise HwmodelError(f"{file}: {key}: " + unknown("basis", row["basis"], BASES))
-    if not str(row["source"]).strip():
+    for name in ("unit", "source"):
+        if not isinstance(row[name], str):
+            raise HwmodelError(f"{file}: {key}: {name} {shown(row[name])} must be a text")
+    if not row["source"].strip():
         raise HwmodelError(f"{file}: {key}: source is empty; say where the value comes from")
-    return Constant(float(value), str(row["unit"]), str(row["source"]), row["basis"])
+    return Constant(float(value), row["unit"], row["source"], row["basis"])
 
 
 def _check(schema: Schema, texts: Mapping[str, str], constants: Mapping[str, Constant], file: str) -> None:
@@ -147,6 +162,12 @@ def _check(schema: Schema, texts: Mapping[str, str], constants: Mapping[str, Con
     for key in texts:
         if key not in required and key not in schema.optional_texts:
             raise HwmodelError(f"{file}: " + unknown("key", key, (*required, *schema.optional_texts)))
+    for key, lookup in (("core", cores.core), ("kernels", cores.library)):
+        if key in texts:
+            try:
+                lookup(texts[key])
+            except HwmodelError as error:
+                raise HwmodelError(f"{file}: {key}: {error}") from None
     units = {**schema.optional, **schema.required}
     for key, constant in constants.items():
         patterns = [p for p in units if fnmatchcase(key, p) and key.count(".") == p.count(".")]
@@ -154,4 +175,11 @@ def _check(schema: Schema, texts: Mapping[str, str], constants: Mapping[str, Con
             raise HwmodelError(f"{file}: " + unknown("key", key, units))
         unit = units[key] if key in units else units[patterns[0]]
         if unit and constant.unit != unit:
-            raise HwmodelError(f"{file}: {key}: unit {constant.unit!r} must be {unit!r}")
+            raise HwmodelError(f"{file}: {key}: unit {shown(constant.unit)} must be {unit!r}")
+        least = 1.0 if _matches(key, COUNTS) else LEAST_RATE if _matches(key, RATES) else 0.0
+        if constant.value < least:
+            raise HwmodelError(f"{file}: {key}: value {constant.value:g} must be at least {least:g}")
+
+
+def _matches(key: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(key, pattern) for pattern in patterns)

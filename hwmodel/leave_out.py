@@ -6,7 +6,8 @@ from collections.abc import Callable, Hashable, Iterable
 from statistics import fmean
 
 from hwmodel import network
-from hwmodel.fit import Row, fit, mcu_rows, predicted_cycles, rows, tables
+from hwmodel.fit import fit, predicted_cycles
+from hwmodel.measurements import Row, mcu_rows, rows, tables
 
 Errors = dict[Row, float]
 """Predicted / measured - 1 by row."""

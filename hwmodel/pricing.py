@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hwmodel.bill import SCOPES, Bill, Sums
 from hwmodel.cost import KernelCost
 from hwmodel.devices import Device
-from hwmodel.errors import HwmodelError, unknown
+from hwmodel.errors import HwmodelError, shown, unknown
 from hwmodel.operations import REPORT_PHASES, Op
 from hwmodel.schedule import Schedule
 from hwmodel.trace import Trace
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hwmodel.memory import MemoryBill
 
 __all__ = ["Bill", "KernelCost", "configured", "kernel_costs", "memory", "price"]
+
+NAMELESS = "layer '': "
 
 
 def price(
@@ -107,7 +109,11 @@ def _sums(
     for op, tally in trace:
         key = (_anonymous(op), round(tally.density, 3))
         counts[key] = counts.get(key, 0) + tally.count
-        for phase, row in _by_phase(*key, device).items():
+        try:
+            rows = _by_phase(*key, device)
+        except HwmodelError as error:  # the Op priced has no name
+            raise HwmodelError(f"layer {shown(op.layer.name)}: {str(error).removeprefix(NAMELESS)}") from None
+        for phase, row in rows.items():
             layer = (op.layer.name, op.layer.kind, phase)
             by_layer.setdefault(layer, Sums()).add(row, tally.count)
     totals = Sums()

@@ -7,8 +7,9 @@ import math
 
 from hwmodel import leave_out
 from hwmodel.cores import GROUPS
-from hwmodel.fit import Parameters, fit, mcu_rows
+from hwmodel.fit import Parameters, fit
 from hwmodel.leave_out import mean_error
+from hwmodel.measurements import mcu_rows
 
 DIGITS = 3
 HEADER = """\

@@ -7,8 +7,8 @@ from statistics import fmean
 from typing import Any
 
 from hwmodel import leave_out, refit, training_passes
-from hwmodel.fit import Row
 from hwmodel.leave_out import Errors, mean_error
+from hwmodel.measurements import Row
 
 TARGETS = {
     "leave_one_task_out": 0.12,

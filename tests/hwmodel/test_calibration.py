@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from hwmodel import devices, fit, leave_out, refit, training_passes, validate
+from hwmodel import devices, fit, leave_out, measurements, refit, training_passes, validate
 from hwmodel.confidence import error_class
-from hwmodel.fit import Row
+from hwmodel.measurements import Row
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,8 @@ def report() -> dict:
 
 def test_the_table_holds_67_microcontroller_rows_and_8_of_gap9() -> None:
     """18 systems x 4 tasks, less vww of three X-CUBE-AI 9 systems and kws of two float ones."""
-    assert len(fit.mcu_rows()) == 18 * 4 - 3 - 2
-    assert len(fit.rows()) == 67 + 8
+    assert len(measurements.mcu_rows()) == 18 * 4 - 3 - 2
+    assert len(measurements.rows()) == 67 + 8
 
 
 @pytest.mark.parametrize("key", validate.TARGETS)
@@ -39,7 +39,7 @@ def test_the_model_beats_macs_alone_at_least_twofold(report: dict) -> None:
 
 def test_a_left_out_task_or_board_really_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Doubling what was left out leaves its prediction unchanged."""
-    rows = fit.mcu_rows()
+    rows = measurements.mcu_rows()
     before = leave_out.one_task()
 
     def doubled(row: Row) -> Row:
@@ -73,7 +73,7 @@ def test_power_is_the_mean_of_energy_over_latency() -> None:
     """stm32l4r5 with X-CUBE-AI 7: 47.07, 44.90, 43.69 and 42.61 mW."""
     powers = [
         (row.energy_j or 0) / row.latency_s
-        for row in fit.mcu_rows()
+        for row in measurements.mcu_rows()
         if (row.board, row.library, row.release) == ("stm32l4r5", "x-cube-ai-7", "v1.0")
     ]
     assert devices.load("stm32l4r5").value("power.default") == pytest.approx(sum(powers) / 4, rel=0.005)

@@ -131,3 +131,24 @@ def test_every_core_prices_every_kernel_in_integers_and_floats(name: str) -> Non
         assert core.unit_cycles(kernel) >= 0
         if "requantize" not in kernel and kernel != "stochastic_rounding":
             assert core.unit_cycles(kernel, floating=True) > 0
+
+
+def test_a_stated_operating_point_overrides_the_scaled_power() -> None:
+    point = """
+points.low.clock_hz = { value = 60e6, unit = "Hz", source = "s", basis = "datasheet" }
+points.low.power_w = { value = 0.02, unit = "W", source = "s", basis = "datasheet" }
+"""
+    text = """kind = "mcu"
+title = "a board"
+basis = "predicted from the cortex-m4 family"
+core = "cortex-m4"
+kernels = "hale"
+clock_hz = { value = 120e6, unit = "Hz", source = "s", basis = "datasheet" }
+supply_v = { value = 3.0, unit = "V", source = "s", basis = "datasheet" }
+sram_bytes = { value = 1e6, unit = "byte", source = "s", basis = "datasheet" }
+flash_bytes = { value = 1e6, unit = "byte", source = "s", basis = "datasheet" }
+power.default = { value = 0.05, unit = "W", source = "s", basis = "datasheet" }
+"""
+    device = devices.parse(text + point, "board", "board.toml")
+    assert configured(device, clock_mhz=60).value("power.default") == 0.02
+    assert configured(device, clock_mhz=30).value("power.default") == pytest.approx(0.05 * (0.1 + 0.9 / 4))
