@@ -137,7 +137,8 @@ class Worker:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def steps(self, n: int) -> dict:
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.write(f"{n}\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
@@ -204,7 +205,9 @@ def main() -> None:
         return
     import torch
 
-    print(f"torch {torch.__version__}, Python {platform.python_version()}, batch {BATCH}, {asked.clock}, times vs eager")
+    print(
+        f"torch {torch.__version__}, Python {platform.python_version()}, batch {BATCH}, {asked.clock}, times vs eager"
+    )
     print("| model | threads | variant | ratio | quartiles | vs channels_last | ms a step | page faults a step |")
     print("|---|---|---|---|---|---|---|---|")
     for m, by_threads in found.items():

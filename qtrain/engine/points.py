@@ -12,7 +12,7 @@ from torch import Tensor
 from qtrain.engine import kernels_for
 from qtrain.engine.library import Map, Peak, Point, threads_for
 from qtrain.formats.fixed import FixedTensor
-from qtrain.formats.noise import Stream, _row_indices
+from qtrain.formats.noise import Stream, row_indices
 
 COMPILED_ROUNDINGS = ("nearest-even", "stochastic")
 MAX_PLANE = 1 << 16
@@ -51,7 +51,7 @@ class Placed:
         self.n_rows = x.shape[0] if x.dim() else 1
         self.row_size = math.prod(x.shape[1:])
         self.rows = rows.contiguous() if keyed and rows is not None else None
-        self.index = _row_indices(tuple(x.shape[1:]), True, x.device) if keyed and self.last else None
+        self.index = row_indices(tuple(x.shape[1:]), True, x.device) if keyed and self.last else None
 
     def point(self, q: Any, exponent: int, key: int, cap: float | None) -> Point:
         """`q` (a Quantizer) at `exponent`, with the noise's key."""
@@ -133,13 +133,13 @@ def pack(library: ctypes.CDLL, q: Any, x: Tensor, clock: Any, learn: bool) -> Co
     return CodeTensor(packed, sums, exponent)
 
 
-def squares(x: Tensor) -> Tensor | None:
-    """Sum of squares of every instance and channel of x [n, C, H, W], float64 [n, C], to float32's precision; None
+def squares(x: Tensor, factor: float) -> Tensor | None:
+    """Sum of (factor x)^2 of every instance and channel of x [n, C, H, W], float64 [n, C], to float32's precision; None
     where the kernels do not apply."""
     library = kernels_for(x)
     if library is None or x.dtype != torch.float32 or x.dim() != 4:
         return None
     place = Placed(x, None, False)
     out = torch.empty(x.shape[:2], dtype=torch.float64)
-    library.qt_squares(place.x.data_ptr(), out.data_ptr(), place.n_rows, place.map(), threads_for(x.numel()))
+    library.qt_squares(place.x.data_ptr(), factor, out.data_ptr(), place.n_rows, place.map(), threads_for(x.numel()))
     return out

@@ -53,10 +53,10 @@ def noise(shape: torch.Size, stream: Stream, like: Tensor) -> Tensor:
     if not shape:  # a single number, such as a learned scale
         return noise(torch.Size((1,)), stream, like).view(())
     channels_last = like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last)
-    inner = _row_indices(tuple(shape[1:]), channels_last, like.device)
+    inner = row_indices(tuple(shape[1:]), channels_last, like.device)
     rows = stream.rows if stream.rows is not None else torch.arange(shape[0], device=like.device)
     starts = (rows * inner.numel()).to(torch.int32).view(-1, *([1] * (len(shape) - 1)))
-    return _mix_tensor((starts + inner) ^ _signed(stream.key)).to(like.dtype)
+    return _mix_tensor((starts + inner) ^ signed_word(stream.key)).to(like.dtype)
 
 
 def _mix_tensor(x: Tensor) -> Tensor:
@@ -64,17 +64,17 @@ def _mix_tensor(x: Tensor) -> Tensor:
     for shift, multiplier in zip(MIX_SHIFTS, (*MIX_MULTIPLIERS, None), strict=True):
         x ^= (x >> shift) & (_WORD >> shift)  # torch shifts arithmetically; the mask makes it logical
         if multiplier is not None:
-            x *= _signed(multiplier)
+            x *= signed_word(multiplier)
     return (x >> (32 - NOISE_BITS)) & (_WORD >> (32 - NOISE_BITS))
 
 
-def _signed(word: int) -> int:
+def signed_word(word: int) -> int:
     """The 32-bit word as a two's complement int32."""
     return word - (1 << 32) if word >= 1 << 31 else word
 
 
 @lru_cache(maxsize=256)
-def _row_indices(shape: tuple[int, ...], channels_last: bool, device: torch.device) -> Tensor:
+def row_indices(shape: tuple[int, ...], channels_last: bool, device: torch.device) -> Tensor:
     """int32 [1, *shape]: logical row-major index inside one row, laid out like the tensors it meets."""
     count = 1
     for size in shape:

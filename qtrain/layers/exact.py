@@ -16,6 +16,7 @@ from torch import Tensor
 
 from qtrain.engine import points
 from qtrain.formats.fixed import CARRIER_BITS, FixedTensor
+from qtrain.layers.probe import convolution_is_exact
 
 WIDEST = {torch.float32: 8, torch.float64: 16}
 """Bits of the widest codes each carrier is chosen for."""
@@ -47,6 +48,8 @@ def weights_fit(
     """Whether the carrier holds every sum of `weight` [K, C / groups, ...] times `operand`'s codes, plus `bias` [K]
     (in the sums' values). `transposed`: sums over output channels, as in the input error."""
     values, top = weight.values, limit(weight.values.dtype)
+    if values.dtype == torch.float32 and not convolution_is_exact(values.device.type):
+        return False
     signed_max = 2 ** (WIDEST[values.dtype] - 1)
     operand_max = signed_max if transposed else 2 * signed_max  # errors are signed
     step = math.ldexp(1.0, weight.exponent or 0)
@@ -70,21 +73,22 @@ def gradient_parts(error: FixedTensor, x: FixedTensor, groups: int) -> list[tupl
     """
     delta, source = error.values, x.values
     n, top = len(delta), limit(delta.dtype)
+    if delta.dtype == torch.float32 and not convolution_is_exact(delta.device.type):
+        return []
     pixels = delta[0].numel() // delta.shape[1] if n else 0
     if n * pixels * 2 ** (2 * WIDEST[delta.dtype] - 1) < top:
         return [(0, n)]
-    left, right = _squares(delta), _squares(source)
+    left, right = _squares(error), _squares(x)
     paired = groups > 1 and groups == source.shape[1]  # depthwise: an output channel meets one input channel
     if paired:
         right = right.repeat_interleave(delta.shape[1] // groups, 1)
-    step = math.ldexp(1.0, (error.exponent or 0) + (x.exponent or 0))
     parts = 1
     while parts <= min(n, MOST_PARTS):
         edges = [round(i * n / parts) for i in range(parts + 1)]
         ranges = list(itertools.pairwise(edges))
         sums = [(left[a:b].sum(0), right[a:b].sum(0)) for a, b in ranges]
         worst = max(float((p * q).max() if paired else p.max() * q.max()) for p, q in sums)
-        needed = math.sqrt(worst) / step / (top * SLACK)
+        needed = math.sqrt(worst) / (top * SLACK)
         if needed < 1:
             return ranges
         parts = max(parts + 1, math.ceil(parts * needed))
@@ -96,9 +100,10 @@ def bias_fits(error: Tensor) -> bool:
     return error.numel() // error.shape[1] * 2 ** (WIDEST[error.dtype] - 1) < limit(error.dtype)
 
 
-def _squares(x: Tensor) -> Tensor:
-    """Sum of squares of every instance and channel, float64 [n, C]."""
-    if (squares := points.squares(x)) is not None:
+def _squares(x: FixedTensor) -> Tensor:
+    """Sum of the codes' squares of every instance and channel, float64 [n, C]."""
+    inverse = math.ldexp(1.0, -(x.exponent or 0))  # codes: squares of tiny values would vanish
+    if (squares := points.squares(x.values, inverse)) is not None:
         return squares
-    norms = x.abs() if x.dim() == 2 else torch.linalg.vector_norm(x, dim=(2, 3))
-    return norms.double().square()
+    codes = (x.values * inverse).square_()
+    return (codes if codes.dim() == 2 else codes.sum((2, 3))).double()

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from hwmodel.operations import Layer
 from qtrain.engine import norm as compiled
-from qtrain.formats.fixed import FixedPoint, FixedTensor
+from qtrain.formats.fixed import CARRIER_BITS, FixedPoint, FixedTensor
 from qtrain.formats.integers import (
     bit_length,
     divide_round,
@@ -85,20 +85,18 @@ class NormUnit:
         shift = self.q.shift(self.module.bias.detach().double(), tape.clock)
         gain, offset, grid = _affine(channel, scale, shift)
         view = (1, -1, *([1] * (a.dim() - 2)))
-        y = _on_grid(gain, grid, a.dtype).view(view) * a + _on_grid(offset, grid, a.dtype).view(view)
+        y = (_on_grid(gain, grid, a.dtype).view(view) * a).add_(_on_grid(offset, grid, a.dtype).view(view))
         out = activate(y, self.layer.activation, self.q.output, tape)
         tape.save(self.name, (a, out.values), x.exponent, channel, scale)
         return out
 
     def _statistics(self, a: Tensor, exponent: int, tape: Tape) -> _Channel:
-        dims = [d for d in range(a.dim()) if d != 1]
         n = a.numel() // max(a.shape[1], 1)
         mean, variance = self.module.running_mean, self.module.running_var
         unit = math.ldexp(1.0, exponent)
         epsilon = self.epsilon(exponent)
         if tape.training and n >= MIN_ELEMENTS:
-            s1 = a.double().sum(dims).long()  # integers below 2^53: exact in any order
-            s2 = a.double().square().sum(dims).long()
+            s1, s2 = _channel_sums(a, 1), _channel_sums(a.square(), 2)
             m8 = divide_round(s1 << 8, n)
             v16 = ((divide_round(s2 << 8, n) << 8) - m8 * m8).clamp(min=0)
             _blend(mean, m8, exponent - 8, self.share)
@@ -134,15 +132,14 @@ class NormUnit:
     def backward(self, tape: Tape, error: FixedTensor, needed: bool) -> tuple[FixedTensor | None, ...]:
         saved = tape.take(self.name)
         if isinstance(saved[-1], compiled.Record):
-            return compiled.backward(self, tape, *saved, error, needed)
+            codes, record = saved
+            return compiled.backward(self, tape, codes, record, error, needed)
         a, out, exponent, channel, scale = saved
         assert error.exponent is not None
         g = error.codes().to(a.dtype)
         if self.layer.activation != "none":
             g = through_activation(g, out, self.layer.activation)
-        dims = [d for d in range(g.dim()) if d != 1]
-        t1 = g.double().sum(dims).long()
-        t2 = (g.double() * a.double()).sum(dims).long()
+        t1, t2 = _channel_sums(g, 1), _channel_sums(g * a, 2)
         centred = (t2 << 8) - channel.m8 * t1  # sum g (a - m), 8 fraction bits
         if self.trains != "none":
             self._store(t1, centred, channel, error.exponent, tape)
@@ -151,9 +148,8 @@ class NormUnit:
         p, q, r, grid = _backward_constants(channel, scale, t1, centred)
         view = (1, -1, *([1] * (g.dim() - 2)))
         grid = grid + error.exponent - exponent  # per unit of x, not per code of it
-        dx = _on_grid(p, grid, g.dtype).view(view) * g
-        dx += _on_grid(q, grid, g.dtype).view(view) * a
-        dx += _on_grid(r, grid, g.dtype).view(view)
+        p, q, r = (_on_grid(constant, grid, g.dtype).view(view) for constant in (p, q, r))
+        dx = torch.addcmul(r, p, g).addcmul_(q, a)
         return (self.q.error(dx, tape.clock, tape.rows),)
 
     def _store(self, t1: Tensor, centred: Tensor, channel: _Channel, exponent: int, tape: Tape) -> None:
@@ -180,6 +176,18 @@ def _blend(running: Tensor, batch: Tensor, exponent: int, share: float) -> None:
     new = shift_round(batch, min(max(grid - 16 - exponent, -62), 62))
     codes = shift_round(old * (2**16 - weight) + new * weight, 32)
     running.copy_(codes.double() * math.ldexp(1.0, grid))
+
+
+def _channel_sums(x: Tensor, factors: int) -> Tensor:
+    """Sums by channel, int64 [C], of integers [n, C, ...], each the product of so many codes of the carrier's width.
+
+    Rows or whole planes are summed in the carrier where that is exact, the rest in float64.
+    """
+    room = CARRIER_BITS[x.dtype] - factors * (7 if x.dtype == torch.float32 else 15)
+    for dims in ((2, 3), (3,)):
+        if x.dim() == 4 and math.prod(x.shape[d] for d in dims) <= 2**room:
+            x = x.sum(dims)
+    return x.double().sum([d for d in range(x.dim()) if d != 1]).long()
 
 
 def _on_grid(x: Tensor, exponent: Tensor, dtype: torch.dtype) -> Tensor:

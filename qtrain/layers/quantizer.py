@@ -14,6 +14,7 @@ from qtrain.engine import kernels_for, points
 from qtrain.errors import QtrainError
 from qtrain.formats.fixed import FixedPoint, FixedTensor
 from qtrain.formats.noise import Stream
+from qtrain.formats.tiled import in_memory_order
 
 SCALES = ("dynamic", "delayed", "moving-average", "percentile", "static")
 NEAREST = "nearest-even"
@@ -137,10 +138,10 @@ class Quantizer:
             flat = x.abs().flatten()
             seen = float(flat.kthvalue(max(1, round(PERCENTILE * flat.numel()))).values)
         elif self.format.signed:
-            low, high = torch.aminmax(x)
+            low, high = torch.aminmax(in_memory_order(x))
             seen = max(float(high), -float(low))
         else:
-            seen = max(float(x.max()), 0.0)
+            seen = max(float(in_memory_order(x).amax()), 0.0)
         return seen
 
     def _health(self, x: Tensor, values: Tensor, exponent: int) -> dict[str, float]:

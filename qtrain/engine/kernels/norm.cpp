@@ -160,24 +160,24 @@ void send_all(const int8_t* g, const int8_t* a, float* out, const float* p, cons
     });
 }
 
-float square_sum(const float* x, int64_t length) {
+float square_sum(const float* x, float factor, int64_t length) {
     float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < length; ++i) sum += x[i] * x[i];
+    for (int64_t i = 0; i < length; ++i) sum += (x[i] * factor) * (x[i] * factor);
     return sum;
 }
 
-void add_squares(const float* x, float* sums, int64_t length) {
+void add_squares(const float* x, float factor, float* sums, int64_t length) {
 #pragma omp simd
-    for (int64_t i = 0; i < length; ++i) sums[i] += x[i] * x[i];
+    for (int64_t i = 0; i < length; ++i) sums[i] += (x[i] * factor) * (x[i] * factor);
 }
 
 }  // namespace
 
 extern "C" {
 
-// squares [n_rows, C] = each instance's and channel's sum of x^2, to float's precision.
-void qt_squares(const float* x, double* squares, int64_t n_rows, const Map* m, int threads) {
+// squares [n_rows, C] = each instance's and channel's sum of (factor x)^2, to float's precision.
+void qt_squares(const float* x, float factor, double* squares, int64_t n_rows, const Map* m, int threads) {
     const Tiles t(*m);
     const int64_t channels = m->channels, size = channels * m->plane;
     const bool last = m->last;
@@ -189,8 +189,8 @@ void qt_squares(const float* x, double* squares, int64_t n_rows, const Map* m, i
         for (int64_t i = 0; i < t.count; ++i) {
             const float* from = x + row * size + i * t.length;
             const int64_t length = std::min(t.length, size - i * t.length);
-            if (last) add_squares(from, tile.data(), length);
-            else out[i] = square_sum(from, length);
+            if (last) add_squares(from, factor, tile.data(), length);
+            else out[i] = square_sum(from, factor, length);
         }
         for (int64_t j = 0; last && j < t.length; ++j) out[j % channels] += tile[j];
     }
