@@ -22,7 +22,7 @@ RECIPES = (
     RecipeInfo("supervised", "cross-entropy with the label", "labels", "-", 1.0, "forward, error, gradient"),
     RecipeInfo(
         "self-adaptive", "targets move from noisy labels towards the predictions; may abstain", "noisy labels",
-        "Huang, Zhang, Zhang, NeurIPS 2020", 1.0, "as supervised",
+        "Huang, Zhang, Zhang, NeurIPS 2020, arXiv 2002.10319", 1.0, "as supervised; TRADES adds as much and an attack",
     ),
     RecipeInfo(
         "sinkhorn", "labels allocated to weak views by optimal transport, learned on strong views",

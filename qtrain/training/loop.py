@@ -30,6 +30,8 @@ N_ROWS = 200
 """Rows of metrics a run writes at most, about: enough for a curve."""
 N_LOOKS = 20
 """Steps of a run in which the numerics are looked at, about: a look costs several passes over every tensor."""
+N_EVALUATIONS = 50
+"""Evaluations a run makes at most, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class _Loop:
             self.before, _ = job.evaluate(n_steps - 1)
             self.details_before = self._details()
             self.adaptation.deployed(job)
-        per_epoch = job.batches.steps_per_epoch
+        per_epoch = _epochs_apart(job.batches.steps_per_epoch, n_steps)
         every = self.experiment.run.checkpoint_every or per_epoch
         interval = max(1, n_steps // N_ROWS)
         looks = max(1, n_steps // N_LOOKS)
@@ -253,3 +255,9 @@ class _Loop:
             size = len(self.job.batches.indices(step))
             sizes[size] = sizes.get(size, 0) + 1
         return sizes
+
+
+def _epochs_apart(steps_per_epoch: int, n_steps: int) -> int:
+    """Steps between evaluations: an epoch, or as many whole ones as keep them to about N_EVALUATIONS a run (an epoch of
+    forty labelled instances is a single step)."""
+    return steps_per_epoch * max(1, n_steps // (N_EVALUATIONS * steps_per_epoch))

@@ -5,6 +5,7 @@ import pytest
 from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
 from qtrain.simulate import simulate_experiment
+from qtrain.training.loop import _epochs_apart
 from qtrain.training.setup import build
 
 DRIFT = {
@@ -48,3 +49,8 @@ def test_a_drift_that_grows_must_be_named():
 def test_adapting_needs_a_trained_network():
     with pytest.raises(QtrainError, match="give --pretrain-steps or --init"):
         build(experiment(stream__scenario="adapt"))
+
+
+@pytest.mark.parametrize(("steps_per_epoch", "n_steps", "apart"), [(1, 400, 8), (938, 938, 938), (23, 460, 23)])
+def test_evaluations_stay_few_where_an_epoch_is_short(steps_per_epoch, n_steps, apart):
+    assert _epochs_apart(steps_per_epoch, n_steps) == apart  # 400 // (50 x 1) = 8 epochs; one epoch where they are few
