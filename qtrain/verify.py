@@ -21,6 +21,7 @@ from qtrain.layers.exact import CARRIER, FLOAT64
 from qtrain.layers.graph import trace
 from qtrain.layers.observe import Key, buffers, build_engine, exact_pixels, simulate
 from qtrain.layers.optimizer import FixedSGD
+from qtrain.layers.probe import convolution_is_exact
 from qtrain.reference import Engine
 from qtrain.reference.layout import Sgd
 from qtrain.reference.numbers import Stored
@@ -176,26 +177,3 @@ def _assurance(layer: Layer, passes: Iterable[str], carried: dict[tuple[str, str
     if layer.kind in ("maxpool", "shortcut", "activation"):
         return "certificate: codes are copied"
     return "certificate: few-term sums in float64 or int64"
-
-
-def convolution_is_exact() -> bool:
-    """Probe: do this machine's float32 convolutions add integers up to 2^24 exactly, in all three passes?
-
-    Compared with float64 on codes as large as the certificates allow. A Winograd or reduced-precision kernel fails.
-    """
-    generator = torch.Generator().manual_seed(0)
-    for groups, channels, size in ((1, 16, 12), (16, 16, 9), (1, 3, 8)):
-        x = torch.randint(0, 256, (3, channels, size, size), generator=generator).float()
-        w = torch.randint(-127, 128, (16, channels // groups, 3, 3), generator=generator).float()
-        g = torch.randint(-127, 128, (3, 16, size, size), generator=generator).float()
-        for layout in (torch.contiguous_format, torch.channels_last):
-            x, g = x.contiguous(memory_format=layout), g.contiguous(memory_format=layout)
-            single = torch.nn.functional.conv2d(x, w, padding=1, groups=groups)
-            double = torch.nn.functional.conv2d(x.double(), w.double(), padding=1, groups=groups)
-            arguments: tuple[Any, ...] = (None, [1, 1], [1, 1], [1, 1], False, [0, 0], groups, [True, True, False])
-            back = torch.ops.aten.convolution_backward(g, x, w, *arguments)
-            exact = torch.ops.aten.convolution_backward(g.double(), x.double(), w.double(), *arguments)
-            pairs = [(single, double), (back[0], exact[0]), (back[1], exact[1])]
-            if not all(torch.equal(a.double(), b) for a, b in pairs):
-                return False
-    return True

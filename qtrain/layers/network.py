@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from hwmodel.network import Network
-from hwmodel.operations import MAC_KINDS
 from hwmodel.schedule import Schedule
 from hwmodel.trace import Trace
 from qtrain.errors import QtrainError
@@ -202,7 +201,7 @@ class QuantizedNetwork(nn.Module):
     @property
     def widest(self) -> int:
         """Bits of the widest operand of any product."""
-        widths = [self.plan.for_layer(la.name) for la in self.network.layers if la.kind in (*MAC_KINDS, "batchnorm")]
+        widths = [self.plan.for_layer(layer.name) for layer in self.network.layers]
         return max(max(w.weight_bits, w.activation_bits, w.error_bits, w.norm_bits) for w in widths)
 
     # -- autograd and state ----------------------------------------------------------------------------------------

@@ -12,9 +12,10 @@ from qtrain import engine
 from qtrain.errors import QtrainError
 from qtrain.formats.fixed import FixedTensor
 from qtrain.layers import NumberPlan
+from qtrain.layers.probe import convolution_is_exact
 from qtrain.layers.quantizer import Quantizer
 from qtrain.reference.layout import Sgd
-from qtrain.verify import convolution_is_exact, verify, verify_module
+from qtrain.verify import verify, verify_module
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -96,6 +97,13 @@ def test_every_kind_of_layer_at_every_width(how: str, bits: int) -> None:
     assert passes["max_pool"] == passes["average"] == {"forward", "error"}
     assert passes["input"] == {"forward"}
     assert passes["loss"] == {"error"}
+
+
+def test_widths_that_change_from_layer_to_layer() -> None:
+    """12-bit sums feed 8-bit convolutions: their products no longer fit the carrier of 8 bits."""
+    rules = {"add*": {"activation_bits": 12}, "wide": {"weight_bits": 3}, "last": {"error_bits": 5, "master_bits": 12}}
+    plan = NumberPlan.fixed(8, layers=rules)
+    assert verify_module(seeded(EveryLayer), (2, 8, 8), plan, batches())["mismatches"] == 0
 
 
 @pytest.mark.parametrize("scale", ["dynamic", "delayed", "moving-average", "percentile", "static"])
@@ -263,6 +271,15 @@ def test_one_wrong_bit_in_an_update_is_found(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_this_machine_convolves_exactly() -> None:
     assert convolution_is_exact()
+
+
+def test_a_machine_that_does_not_gets_float64_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qtrain.layers.exact.convolution_is_exact", lambda device: False)
+    report = verify_module(seeded(EveryLayer), (2, 8, 8), NumberPlan.fixed(8), batches(2))
+    assert report["mismatches"] == 0
+    said = {layer["layer"]: layer["assurance"] for layer in report["layers"]}
+    for name in ("first", "depthwise", "grouped", "wide"):
+        assert said[name].count("fallback, float64") == (2 if name == "first" else 3)  # no error pass below the first
 
 
 @pytest.mark.parametrize("bits", [8, 4])
