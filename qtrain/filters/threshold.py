@@ -6,12 +6,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from qtrain.errors import QtrainError
 
 STEERS = ("true-high", "kept")
+START_SHARE = 0.1
+"""Everything is high at first and T_l rises to meet the falling losses, when they tell instances apart: an untrained
+network's losses do not, and a filter learning from them drops everything or nothing."""
 LEAST = 2.0**-16
 """The threshold does not sink below the step in which fixed-point losses are given."""
 
@@ -34,7 +36,7 @@ class LossThreshold:
     T_l <- alpha_up T_l if R_TH >= R_set else alpha_down T_l, alpha_up > 1 > alpha_down                    (3)
     Until n mini-batches have passed, those there are count. steer "kept" puts the share of kept instances in the place
     of R_TH, so that the rate is the share trained on whatever the filter's precision (ours, not the paper's).
-    `threshold` 0: it starts at the (1 - rate) quantile of the first losses seen (the paper does not state its start).
+    `threshold` 0: it starts at START_SHARE of the mean of the first losses seen (the paper does not state its start).
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class LossThreshold:
     def high(self, losses: Tensor) -> Tensor:
         """bool [n]: loss >= T_l (eq. 1). Sets a threshold that has not started yet."""
         if not self.value and len(losses):
-            self.value = max(float(torch.quantile(losses.double(), 1 - self.rate)), LEAST)
+            self.value = max(START_SHARE * float(losses.double().mean()), LEAST)
         return losses >= self.value
 
     def update(self, counts: Counts) -> None:

@@ -60,13 +60,13 @@ def test_a_static_threshold_stays():
     assert t.value == 1.0
 
 
-def test_the_first_threshold_is_a_quantile_of_the_first_losses():
-    """rate 0.3: the 0.7 quantile of 0, 1, ..., 10 is 7; 4 of 11 (7, 8, 9, 10) are high."""
+def test_the_first_threshold_is_a_tenth_of_the_first_losses():
+    """Mean of 1, 2, 3 is 2: T_l = 0.2, and all three are high; without losses it waits."""
     t = threshold(start=0.0)
     assert not len(t.high(torch.zeros(0)))
     assert t.value == 0.0
-    assert int(t.high(torch.arange(11).float()).sum()) == 4
-    assert t.value == pytest.approx(7.0)
+    assert t.high(torch.tensor([1.0, 2.0, 3.0])).all()
+    assert t.value == pytest.approx(0.2)
 
 
 @given(
