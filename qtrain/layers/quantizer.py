@@ -72,7 +72,7 @@ class Quantizer:
         """
         library = kernels_for(x)
         if library is not None and points.accepts(self):
-            stored = points.pack(library, self, x, clock, learn) if packed else None
+            stored: FixedTensor | None = points.pack(library, self, x, clock, learn) if packed else None
             if stored is None:
                 stored = points.quantize(library, self, x, clock, rows, learn, cap, plus, owned)
             return self.stored(stored)
