@@ -115,25 +115,26 @@ def show_bills(console: Console, bills: list[dict[str, Any]]) -> None:
 
 
 def _phases(bill: dict[str, Any]) -> Table:
-    """Phases of a bill; a run's also against dense training of the same stream, in float32 and at the same bits."""
+    """Phases of a bill; a run's also as a share of the same phase of dense training, with the dense totals below."""
     table = Table(title=f"{bill['device']}: one {bill['scope']}", title_justify="left")
     dense = bill.get("dense", {})
-    columns = ["phase", "MACs", "cycles", "energy"]
-    columns += [f"{what}, dense {name.replace('_', ' ')}" for name in dense for what in ("cycles", "energy")]
-    for name in columns:
+    names = {"fp32": "float32", "same_bits": "same bits"}
+    for name in ("phase", "MACs", "cycles", "energy", *(f"of dense {names[key]}" for key in dense)):
         table.add_column(name, justify="left" if name == "phase" else "right", no_wrap=name == "phase")
-
-    def row(name: str, own: dict[str, Any], others: list[dict[str, Any]]) -> list[str]:
-        cells = [name, si(own["macs"]), si(own["cycles"]), si(own["energy_j"], "J")]
-        return cells + [text for o in others for text in (si(o["cycles"]), si(o["energy_j"], "J"))]
-
     for phase, own in bill["by_phase"].items():
-        others = [d["by_phase"][phase] for d in dense.values()]
-        if any(o["cycles"] or o["macs"] for o in (own, *others)):
-            table.add_row(*row(phase, own, others))
+        others = [d["by_phase"][phase]["energy_j"] for d in dense.values()]
+        if own["cycles"] or own["macs"] or any(others):
+            shares = [percent(own["energy_j"] / other) if other else "-" for other in others]
+            table.add_row(phase, *_cells(own), *shares)
     table.add_section()
-    table.add_row(*row("total", bill, list(dense.values())))
+    table.add_row("total", *_cells(bill), *(percent(bill["energy_j"] / d["energy_j"]) for d in dense.values()))
+    for key, row in dense.items():
+        table.add_row(f"dense {names[key]}", *_cells(row))
     return table
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, str, str]:
+    return si(row["macs"]), si(row["cycles"]), si(row["energy_j"], "J")
 
 
 def bill_lines(bill: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 
 from hwmodel import devices, pricing
 from hwmodel.trace import Trace
+from qtrain import engine
 from qtrain.data.transforms import augment
 from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
@@ -28,6 +29,8 @@ from qtrain.training.step import StepRecord, train_step
 
 N_ROWS = 200
 """Rows of metrics a run writes at most, about: enough for a curve."""
+TIMED_STEPS = 10
+"""Steps by which the engine "auto" judges whether compiling its kernels repays."""
 N_LOOKS = 20
 """Steps of a run in which the numerics are looked at, about: a look costs several passes over every tensor."""
 N_EVALUATIONS = 50
@@ -103,6 +106,7 @@ class _Loop:
         every = self.experiment.run.checkpoint_every or per_epoch
         interval = max(1, n_steps // N_ROWS)
         looks = max(1, n_steps // N_LOOKS)
+        begun = time.perf_counter()
         with stop_requests() as stop:
             for step in range(first, n_steps):
                 batch = self._batch(step)
@@ -113,6 +117,8 @@ class _Loop:
                 if step % looks == 0:
                     self.health.collect(step)
                 done = step + 1
+                if done == first + TIMED_STEPS:
+                    engine.prepare((time.perf_counter() - begun) / TIMED_STEPS * (n_steps - done))
                 if done % per_epoch == 0 and done < n_steps:
                     self.accuracy, _ = job.evaluate(step)
                 if done % interval == 0 or done == n_steps:

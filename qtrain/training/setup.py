@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hwmodel.operations import Widths
 from hwmodel.schedule import Schedule
-from qtrain import data, filters, models, pruners, recipes
+from qtrain import data, engine, filters, models, pruners, recipes
 from qtrain.data.drift import Drift
 from qtrain.data.streams import Batches
 from qtrain.errors import QtrainError
@@ -24,6 +24,9 @@ from qtrain.store.tensors import read_tensors
 from qtrain.training.adapt import pretrain
 from qtrain.training.material import material, standardized, stream
 
+MACS_WORTH_THREADS = 100_000_000
+"""Forward MACs of a batch below which a second thread costs more than it saves (lenet5 at batch 64 has 27 million, and
+is no faster on two)."""
 _FILTER_SEED = 1
 """Added to the run's seed for the filter network's weights, so that they differ from the main network's."""
 
@@ -107,8 +110,7 @@ def number_plan(experiment: Experiment) -> NumberPlan:
 
 def build(experiment: Experiment) -> Job:
     """Load the data, build and quantize the networks. Raises QtrainError for anything that does not fit."""
-    if experiment.run.threads:
-        torch.set_num_threads(experiment.run.threads)
+    engine.use(experiment.run.engine)
     dataset = data.load(experiment.data.name, experiment.data.dir or None, experiment.data.val_split, experiment.seed)
     shape: Any = tuple(experiment.input_shape) or None
     info = models.info(experiment.model, shape, experiment.n_classes or None)
@@ -127,6 +129,7 @@ def build(experiment: Experiment) -> Job:
     pretrain(model, info.input_shape, given, experiment)
     net = quantize(model, info.input_shape, plan, pruners.build(experiment), experiment.model)
     net.memory_format = torch.channels_last
+    _set_threads(experiment, net.network.macs)
     net.choose_trained(experiment.train.layers, experiment.train.bias_only)
     settings = experiment.optimizer
     optimizer = FixedSGD(net, settings.lr, settings.momentum, settings.weight_decay)
@@ -164,6 +167,14 @@ def load_weights(model: torch.nn.Module, path: str) -> None:
                 f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}, the model's is {tuple(value.shape)}"
             )
     model.load_state_dict({name: torch.from_numpy(np.array(tensors[name])) for name in own})
+
+
+def _set_threads(experiment: Experiment, macs: int) -> None:
+    """As many threads as asked for; by default one where a step is too small to share out."""
+    if experiment.run.threads:
+        torch.set_num_threads(experiment.run.threads)
+    elif experiment.train.batch_size * macs < MACS_WORTH_THREADS:
+        torch.set_num_threads(1)
 
 
 def _check_outputs(n_classes: int, in_data: int, experiment: Experiment) -> None:
