@@ -72,6 +72,18 @@ def grid_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--bits", "numbers__bits", multiple=True, metavar="N,...", help="As for simulate.")(command)
 
 
+def budget_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Hard limits on a setting."""
+    for name, text in (
+        ("--min-accuracy", "Limit: mean accuracy, 0 to 1."),
+        ("--max-ram-bytes", "Limit: peak RAM."),
+        ("--max-step-energy-j", "Limit: energy of a step (an update)."),
+        ("--max-energy-j", "Limit: energy of a run."),
+    ):
+        command = click.option(name, type=float, metavar="X", help=text)(command)
+    return command
+
+
 def option_texts(given: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     """Options of `grid_options` that were given: key -> texts, in the order of the file."""
     texts: dict[str, tuple[str, ...]] = {}
@@ -129,7 +141,7 @@ def simulate(file: str | None, resume: str | None, as_json: bool, **given: Any) 
 
     console = Console(stderr=as_json)
     with show.progress_display(console) as on_progress:
-        if resume:
+        if resume is not None:  # an empty name, of a shell variable never set, must not begin another run
             changed = [key for key, value in given.items() if value not in (None, ()) and not key.startswith("run__")]
             if file or changed:
                 raise QtrainError("--resume takes the run's own settings; give only --device, --threads and the like")
@@ -155,10 +167,7 @@ def simulate(file: str | None, resume: str | None, as_json: bool, **given: Any) 
     help="Where runs are carried out; or what simulate's --engine takes.",
 )
 @click.option("--address", default="", help="Address of a running ray cluster; default: one on this machine.")
-@click.option("--max-energy-j", type=float, help="Budget: energy of a run.")
-@click.option("--max-step-energy-j", type=float, help="Budget: energy of a step (an update).")
-@click.option("--max-ram-bytes", type=float, help="Budget: peak RAM.")
-@click.option("--min-accuracy", type=float, help="Budget: mean accuracy, 0 to 1.")
+@budget_options
 @click.option("--sort", default="accuracy", show_default=True, help="Or energy, time, ram, macs, bitops, setting.")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the rows as CSV.")
 @click.option("--parquet", metavar="FILE", help="Write the rows as Parquet (extra: parquet).")
@@ -197,6 +206,53 @@ def compare(
     else:
         table.show(console, rows, found.answers, found.sweep, found.unfinished)
     sys.exit(1 if found.sweep.failed else 0)
+
+
+@main.command()
+@click.argument("file", required=False, metavar="[GRID.toml]")
+@click.option("--trials", default=40, show_default=True, metavar="N", help="Settings to try.")
+@click.option("--max-lost-points", type=float, metavar="X", help="Limit: accuracy lost to dense float32, in points.")
+@click.option("--out", default="runs", show_default=True, help="Folder beneath which the runs lie.")
+@click.option("--jobs", default=0, metavar="N", help="Runs at a time; default: one a core.")
+@click.option("-o", "--output", default="recommended.toml", show_default=True, help="The recommended experiment.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, everything else on stderr.")
+@budget_options
+@grid_options
+def search(
+    file: str | None, trials: int, max_lost_points: float | None, out: str, jobs: int, output: str, as_json: bool,
+    **given: Any,
+) -> None:  # fmt: skip
+    """Search for the best setting within hard limits on the first device (extra: search).
+
+    Options with several values by commas are what is varied; without, bits of each role, filter rate and keep ratio
+    are too, unless given. Exit code 1 if the limits cannot be met: then the nearest miss is the answer.
+    """
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from qtrain.files import to_json, write_atomic
+    from qtrain.report import Budget, table
+    from qtrain.search import Space
+    from qtrain.search import search as find
+    from qtrain.sweep import Grid, read_grid
+
+    console = Console(stderr=as_json)
+    budget = Budget(**{key: given.pop(key) for key in Budget.names()})
+    texts = option_texts(given)
+    space = Space.of((read_grid(file) if file else Grid()).with_texts(texts, 1), texts)
+    with table.sweep_display(console) as on_change:
+        found = find(
+            space, budget, n_trials=trials, max_lost_points=max_lost_points, out=out, n_workers=jobs,
+            on_change=on_change,
+        )  # fmt: skip
+    write_atomic(Path(output), found.to_toml().encode())
+    if as_json:
+        click.echo(to_json(found.to_json()), nl=False)
+    else:
+        for line in [*found.reasons, f"written to {output}: qtrain simulate {output}"]:
+            console.print(line, highlight=False, soft_wrap=True)
+    sys.exit(0 if found.answer.met else 1)
 
 
 @main.command()
@@ -262,7 +318,8 @@ def price(run: str, names: tuple[str, ...], kernels: str | None, clock_mhz: floa
     from qtrain.store import Run
     from qtrain.summary import RunRecord
 
-    record = RunRecord.from_json(Run.open(run).trace())
+    found = Run.open(run)
+    record = RunRecord.from_json(found.trace(), str(found.path / "trace.json"))
     _print_bills({"run": run, "bills": record.bills(names, kernels, clock_mhz)}, as_json)
 
 

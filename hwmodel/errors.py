@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MAX_SHOWN = 60
+"""Characters of a value that a message shows."""
+
 
 class HwmodelError(ValueError):
     """Bad input to the hardware model; the message is one line."""
@@ -13,6 +16,15 @@ class HwmodelError(ValueError):
 def unknown(what: str, name: object, valid: Iterable[str]) -> str:
     """The message for a name that is not one of `valid`, suggesting the nearest."""
     names = sorted(valid)
-    near = difflib.get_close_matches(str(name), names, n=1)
+    near = difflib.get_close_matches(name, names, n=1) if isinstance(name, str) and len(name) <= MAX_SHOWN else []
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown {what} {name!r}{hint} (valid: {', '.join(names)})"
+    return f"unknown {what} {shown(name)}{hint} (valid: {', '.join(names)})"
+
+
+def shown(value: object) -> str:
+    """`value` as it may stand in a one-line message: printable and short."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # whole numbers of thousands of digits, lists nested thousands deep
+        text = f"a huge {type(value).__name__}"
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."

@@ -6,6 +6,8 @@ matter was found by comparing layer by layer (benchmarks/accelerators).
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hwmodel.dataflow import Array, Mapped, ceil_div
 from hwmodel.nests import Nest
 
@@ -30,10 +32,10 @@ def block(nest: Nest, array: Array) -> Mapped:
     groups = nest.groups
     if nest.k == nest.c == 1:  # depthwise: groups take the filters' place, channels are not summed
         filters, groups = ceil_div(nest.groups, array.rows), 1
-        steps = sum(ceil_div(taps, PART_TAPS) for taps in _sub_kernels(nest))
+        steps = _part_steps(nest)
     else:
         depth_first = nest.r * nest.s * ceil_div(nest.c, STEP_CHANNELS)
-        part_kernel = sum(ceil_div(taps, PART_TAPS) for taps in _sub_kernels(nest)) * ceil_div(nest.c, PART_CHANNELS)
+        part_kernel = _part_steps(nest) * ceil_div(nest.c, PART_CHANNELS)
         steps = min(depth_first, part_kernel)
     per_block = max(1, min(ublocks, BLOCK_OUTPUTS // (array.rows * array.cols)))
     blocks = ceil_div(ublocks, per_block)
@@ -51,8 +53,7 @@ def block(nest: Nest, array: Array) -> Mapped:
     )
 
 
-def _sub_kernels(nest: Nest) -> list[int]:
-    """Taps of the parts into which a large kernel is cut."""
-    rows = [min(SUB_KERNEL, nest.r - i) for i in range(0, nest.r, SUB_KERNEL)]
-    cols = [min(SUB_KERNEL, nest.s - i) for i in range(0, nest.s, SUB_KERNEL)]
-    return [r * s for r in rows for s in cols]
+def _part_steps(nest: Nest) -> int:
+    """Steps over the taps of the parts into which a large kernel is cut."""
+    rows, cols = (Counter(min(SUB_KERNEL, taps - i) for i in range(0, taps, SUB_KERNEL)) for taps in (nest.r, nest.s))
+    return sum(n * m * ceil_div(r * s, PART_TAPS) for r, n in rows.items() for s, m in cols.items())

@@ -10,6 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from hwmodel import records
 from hwmodel.errors import HwmodelError, unknown
 from hwmodel.operations import Layer
 from hwmodel.trace import read_layer
@@ -27,9 +28,7 @@ class Network:
         for layer in self.layers:
             missing = [name for name in layer.inputs if name not in seen]
             if missing:
-                raise HwmodelError(
-                    f"network {self.name!r}: layer {layer.name!r} reads {missing[0]!r} before it exists"
-                )
+                raise HwmodelError(f"network {self.name!r}: layer {layer.name!r} reads {missing[0]!r} before it exists")
             if layer.name in seen:
                 raise HwmodelError(f"network {self.name!r}: two layers are named {layer.name!r}")
             seen.add(layer.name)
@@ -99,18 +98,15 @@ class Network:
     @classmethod
     def from_json(cls, data: Any) -> Network:
         """Inverse of to_json. Raises HwmodelError naming what does not fit."""
-        try:
-            return cls(str(data["name"]), tuple(read_layer(row) for row in data["layers"]))
-        except (KeyError, TypeError) as error:
-            raise HwmodelError(f"not a network: {error}; write it anew with qtrain") from error
+        rows = records.items(records.field(data, "layers", "network"), "network: layers")
+        name = records.text(records.field(data, "name", "network"), "network: name")
+        return cls(name, tuple(read_layer(row) for row in rows))
 
 
 def shipped() -> list[str]:
     """Names of the networks whose shapes are shipped with hwmodel."""
     folder = resources.files("hwmodel") / "networks"
-    return sorted(
-        entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json")
-    )
+    return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
 
 
 @cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hwmodel.errors import HwmodelError, unknown
+from hwmodel.errors import HwmodelError, shown, unknown
 
 MAC_KINDS = ("conv", "linear")
 """Kinds with a weight matrix: their passes are sums of products."""
@@ -34,6 +34,8 @@ REPORT_PHASES = (
     "forward", "error", "gradient", "update", "quantize", "select",
     "filter_forward", "filter_backward", "uncertain_forward",
 )  # fmt: skip
+MAX_CHANNELS, MAX_SIDE, MAX_STRIDE = 2**24, 2**16, 128
+"""Bounds of a layer's shape: far beyond any network, small enough that every sum is exact and no pricing loop long."""
 COPIES = ("maxpool", "shortcut", "fork")
 """Kinds whose output values are input values: nothing is requantized in the forward pass."""
 
@@ -87,15 +89,18 @@ class Layer:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise HwmodelError(f"layer {self.name!r}: " + unknown("kind", self.kind, KINDS))
+            raise HwmodelError(f"layer {shown(self.name)}: " + unknown("kind", self.kind, KINDS))
         for field in ("in_channels", "in_height", "in_width", "out_channels", "out_height", "out_width",
                       "kernel_height", "kernel_width", "stride_height", "stride_width", "groups"):  # fmt: skip
-            if getattr(self, field) < 1:
+            high = MAX_CHANNELS if field.endswith("channels") or field == "groups" else MAX_SIDE
+            if not 1 <= getattr(self, field) <= high:
                 raise HwmodelError(
-                    f"layer {self.name!r}: {field} is {getattr(self, field)}; it must be at least 1"
+                    f"layer {shown(self.name)}: {field} is {shown(getattr(self, field))}; it must be 1 to {high}"
                 )
+        if self.kind in MAC_KINDS and max(self.stride_height, self.stride_width) > MAX_STRIDE:
+            raise HwmodelError(f"layer {shown(self.name)}: its stride must be at most {MAX_STRIDE}")
         if self.kind in MAC_KINDS and (self.in_channels % self.groups or self.out_channels % self.groups):
-            raise HwmodelError(f"layer {self.name!r}: groups {self.groups} does not divide its channels")
+            raise HwmodelError(f"layer {shown(self.name)}: groups {self.groups} does not divide its channels")
 
     @property
     def n_in(self) -> int:
@@ -150,14 +155,14 @@ class Op:
 
     def __post_init__(self) -> None:
         if self.phase not in PHASES:
-            raise HwmodelError(f"layer {self.layer.name!r}: " + unknown("phase", self.phase, PHASES))
+            raise HwmodelError(f"layer {shown(self.layer.name)}: " + unknown("phase", self.phase, PHASES))
         if self.trains not in TRAINS:
-            raise HwmodelError(f"layer {self.layer.name!r}: " + unknown("trains", self.trains, TRAINS))
+            raise HwmodelError(f"layer {shown(self.layer.name)}: " + unknown("trains", self.trains, TRAINS))
         if self.payer not in PAYERS:
-            raise HwmodelError(f"layer {self.layer.name!r}: " + unknown("payer", self.payer, PAYERS))
+            raise HwmodelError(f"layer {shown(self.layer.name)}: " + unknown("payer", self.payer, PAYERS))
         if self.batch < 0 or not 0 <= self.kept_channels <= self.layer.out_channels:
             raise HwmodelError(
-                f"layer {self.layer.name!r}: batch {self.batch}, kept_channels {self.kept_channels}"
+                f"layer {shown(self.layer.name)}: batch {self.batch}, kept_channels {self.kept_channels}"
             )
 
     @property
@@ -169,9 +174,7 @@ class Op:
     def n_trained(self) -> int:
         """Parameters that learn."""
         layer = self.layer
-        return {"all": layer.n_parameters, "bias": layer.n_parameters - layer.n_weights, "none": 0}[
-            self.trains
-        ]
+        return {"all": layer.n_parameters, "bias": layer.n_parameters - layer.n_weights, "none": 0}[self.trains]
 
     @property
     def dense_macs(self) -> int:

@@ -7,12 +7,13 @@ construction. A step is: forward; loss; backward in reverse order (no error pass
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from hwmodel.errors import HwmodelError
+from hwmodel import records
+from hwmodel.errors import HwmodelError, unknown
 from hwmodel.network import Network
 from hwmodel.operations import Layer, Op, Widths
 from hwmodel.trace import Trace
@@ -148,17 +149,21 @@ class Schedule:
     @classmethod
     def from_json(cls, data: Any) -> Schedule:
         """Inverse of to_json. Raises HwmodelError naming what does not fit."""
-        try:
-            return cls(**{
-                **data,
-                "network": Network.from_json(data["network"]),
-                "widths": Widths(**data["widths"]),
-                "layer_widths": {name: Widths(**w) for name, w in data["layer_widths"].items()},
-                "frozen": frozenset(data["frozen"]),
-                "bias_only": frozenset(data["bias_only"]),
-            })  # fmt: skip
-        except (KeyError, TypeError, AttributeError) as error:
-            raise HwmodelError(f"not a schedule: {error}; write it anew with qtrain") from error
+        readers: dict[str, Callable[[Any, str], Any]] = {
+            "network": lambda value, _: Network.from_json(value),
+            "widths": lambda value, where: records.record(Widths, value, where),
+            "layer_widths": lambda v, w: {n: records.record(Widths, x, at) for n, x, at in records.by_name(v, w)},
+            "frozen": lambda value, where: frozenset(records.texts(value, where)),
+            "bias_only": lambda value, where: frozenset(records.texts(value, where)),
+            **dict.fromkeys(("momentum", "weight_decay", "fused_update", "thinned"), records.flag),
+            "prune_keep": lambda value, where: records.number(value, where, 0, 1),
+            "layer_keep": lambda v, w: {n: records.number(x, at, 0, 1) for n, x, at in records.by_name(v, w)},
+            "extra_ram_bytes": lambda v, w: {n: records.whole(x, at) for n, x, at in records.by_name(v, w)},
+        }
+        for name in records.mapping(data, "schedule"):
+            if name not in readers:
+                raise HwmodelError("schedule: " + unknown("field", name, readers))
+        return cls(**{n: read(records.field(data, n, "schedule"), f"schedule: {n}") for n, read in readers.items()})
 
 
 def filtered_step(main: Schedule, batch: int, n_kept: int, n_uncertain: int, filter_net: Schedule | None) -> Trace:

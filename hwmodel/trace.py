@@ -7,8 +7,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from hwmodel.errors import HwmodelError
-from hwmodel.operations import REPORT_PHASES, Layer, Op, Widths, quantize_charged_to
+from hwmodel import records
+from hwmodel.errors import HwmodelError, shown
+from hwmodel.operations import MAX_CHANNELS, REPORT_PHASES, Layer, Op, Widths, quantize_charged_to
+
+N_COLUMNS = 10
+"""Values in a row of a trace's JSON."""
+MAX_BATCH, MAX_TERMS = 2**32, 16
+"""Largest batch, and most multiply-accumulates per parameter of an update."""
+ROUNDING = 1e-6
+"""Relative error allowed in a sum of densities."""
+_TEXTS = ((2, "phase"), (3, "payer"), (6, "trains"))
+_COUNTS = ((4, "batch", MAX_BATCH), (5, "kept_channels", MAX_CHANNELS), (7, "update_terms", MAX_TERMS))
 
 
 @dataclass(slots=True)
@@ -76,10 +86,7 @@ class Trace:
 
     def bit_operations(self) -> int:
         """Sum of MACs x bits x bits of the two operands (float32 counts 32 x 32)."""
-        return sum(
-            t.count * (op.macs * _product_bits(op) + op.n_requantized * _requantize_bits(op))
-            for op, t in self
-        )
+        return sum(t.count * (op.macs * _product_bits(op) + op.n_requantized * _requantize_bits(op)) for op, t in self)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: each layer and each set of widths once, then rows of indices."""
@@ -101,29 +108,36 @@ class Trace:
     @classmethod
     def from_json(cls, data: Any) -> Trace:
         """Inverse of to_json. Raises HwmodelError naming the field that does not fit."""
-        try:
-            layers = [read_layer(row) for row in data["layers"]]
-            widths = [Widths(**row) for row in data["widths"]]
-            trace = cls(n_steps=int(data["n_steps"]), n_instances=int(data["n_instances"]))
-            for layer, width, phase, payer, batch, kept, trains, terms, count, density_sum in data["rows"]:
-                if layer < 0 or width < 0 or count < 1:
-                    raise HwmodelError(
-                        f"trace rows: indices and counts must not be negative, got {layer}, {width}"
-                    )
-                op = Op(layers[layer], widths[width], phase, payer, batch, kept, trains, terms)
-                trace.add(op, int(count), float(density_sum) / int(count))
-        except HwmodelError:
-            raise
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-            raise HwmodelError(
-                f"not a trace: {type(error).__name__} {error}; write it anew with qtrain"
-            ) from error
+        layers = [read_layer(row) for row in records.items(records.field(data, "layers", "trace"), "trace: layers")]
+        rows = records.items(records.field(data, "widths", "trace"), "trace: widths")
+        widths = [records.record(Widths, row, f"trace: widths {i}") for i, row in enumerate(rows)]
+        n_steps, n_instances = (
+            records.whole(records.field(data, n, "trace"), f"trace: {n}") for n in ("n_steps", "n_instances")
+        )
+        trace = cls(n_steps=n_steps, n_instances=n_instances)
+        for i, row in enumerate(records.items(records.field(data, "rows", "trace"), "trace: rows")):
+            op, count, density_sum = _read_row(row, layers, widths, f"trace: row {i}")
+            trace.add(op, count, density_sum / count)
         return trace
 
 
-def read_layer(row: dict[str, Any]) -> Layer:
+def read_layer(data: Any) -> Layer:
     """A Layer from its plain data."""
-    return Layer(**{**row, "inputs": tuple(row["inputs"])})
+    return records.record(Layer, data, f"layer {shown(data.get('name') if isinstance(data, dict) else data)}")
+
+
+def _read_row(data: Any, layers: list[Layer], widths: list[Widths], where: str) -> tuple[Op, int, float]:
+    """(Op, how often it happened, sum of its densities) of one row."""
+    row = records.items(data, where)
+    if len(row) != N_COLUMNS:
+        raise HwmodelError(f"{where} has {len(row)} values, not {N_COLUMNS}")
+    layer = layers[records.whole(row[0], f"{where}: layer", 0, len(layers) - 1)]
+    width = widths[records.whole(row[1], f"{where}: widths", 0, len(widths) - 1)]
+    phase, payer, trains = (records.text(row[i], f"{where}: {name}") for i, name in _TEXTS)
+    batch, kept, terms = (records.whole(row[i], f"{where}: {name}", 0, high) for i, name, high in _COUNTS)
+    count = records.whole(row[8], f"{where}: count", 1)
+    density_sum = records.number(row[9], f"{where}: density_sum", 0.0, count * (1 + ROUNDING))
+    return Op(layer, width, phase, payer, batch, kept, trains, terms), count, density_sum
 
 
 def _product_bits(op: Op) -> int:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hwmodel import devices, pricing
+from hwmodel import devices, pricing, records
 from hwmodel.errors import HwmodelError
 from hwmodel.operations import Widths
 from hwmodel.schedule import Schedule
-from hwmodel.trace import Trace
+from hwmodel.trace import MAX_BATCH, Trace
 
 FP32 = 32
 
@@ -90,17 +90,25 @@ class RunRecord:
         }
 
     @classmethod
-    def from_json(cls, data: Any) -> RunRecord:
-        """Inverse of to_json. Raises HwmodelError naming what does not fit."""
+    def from_json(cls, data: Any, source: str = "trace.json") -> RunRecord:
+        """Inverse of to_json. Raises HwmodelError, opening with `source`, that names what does not fit."""
         try:
-            own = data["filter_schedule"]
-            return cls(
-                Trace.from_json(data["trace"]),
-                Schedule.from_json(data["schedule"]),
+            own = records.field(data, "filter_schedule", "record")
+            rows = records.items(records.field(data, "batch_sizes", "record"), "batch_sizes")
+            pairs = [records.items(row, f"batch_sizes {i}") for i, row in enumerate(rows)]
+            if not pairs or any(len(pair) != 2 for pair in pairs):
+                raise HwmodelError("batch_sizes must be pairs of a size and a count")
+            found = cls(
+                Trace.from_json(records.field(data, "trace", "record")),
+                Schedule.from_json(records.field(data, "schedule", "record")),
                 None if own is None else Schedule.from_json(own),
-                {int(size): int(count) for size, count in data["batch_sizes"]},
+                {
+                    records.whole(size, "batch size", 1, MAX_BATCH): records.whole(count, "steps of a batch size", 1)
+                    for size, count in pairs
+                },
             )
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, HwmodelError):
-                raise
-            raise HwmodelError(f"trace.json does not hold a run's record: {error}; run it again") from error
+            if not found.schedule.network.macs:
+                raise HwmodelError("schedule: network: it multiplies nothing")
+            return found
+        except HwmodelError as error:
+            raise HwmodelError(f"{source}: {error}; run it again") from None

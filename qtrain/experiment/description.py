@@ -7,13 +7,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hwmodel.errors import shown
 from qtrain.errors import QtrainError
 from qtrain.experiment import toml
 from qtrain.experiment.identity import code_version, digest
 from qtrain.experiment.layers import LayerRule
 from qtrain.experiment.learning import Adversarial, Contrast, SelfAdaptive, Sinkhorn, Stream
 from qtrain.experiment.methods import Filter, Prune
-from qtrain.experiment.options import Interval, Section, nearest, option, shown
+from qtrain.experiment.options import Interval, Section, nearest, option
 from qtrain.experiment.sections import Data, Execution, Numbers, Optimizer, Train, bits
 
 

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hwmodel.errors import shown
 from qtrain.errors import QtrainError
 from qtrain.experiment.methods import Prune
-from qtrain.experiment.options import checked, convert, nearest, shown
+from qtrain.experiment.options import checked, convert, nearest
 from qtrain.experiment.sections import Numbers
 
 _FIELDS = {f.name: f for f in dataclasses.fields(Numbers) if f.name.endswith("_bits")}

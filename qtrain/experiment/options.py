@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args, get_origin
 
+from hwmodel.errors import shown
 from qtrain.errors import QtrainError
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -73,15 +74,6 @@ def nearest(name: object, valid: Iterable[str]) -> str:
     """ "; did you mean 'x'?" for the closest of `valid`, or nothing."""
     found = difflib.get_close_matches(str(name), list(valid), n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
-
-
-def shown(value: object) -> str:
-    """`value` as it may stand in a one-line message: printable and short."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # whole numbers of thousands of digits, lists nested thousands deep
-        text = f"a huge {type(value).__name__}"
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def convert(value: Any, kind: Any) -> Any:

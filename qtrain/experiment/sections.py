@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from hwmodel.errors import shown
 from qtrain.errors import QtrainError
-from qtrain.experiment.options import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, Interval, Section, option, shown
+from qtrain.experiment.options import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, Interval, Section, option
 
 WIDTH = Interval(2, 16)
 COUNT = Interval(0, 10**9)

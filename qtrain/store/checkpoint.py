@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 KEPT = 2  # the newest, and the one before it in case the newest turns out damaged
+_KEYS = {"tensors_bytes", "tensors_sha256", "state", "code_version"}
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,10 @@ def _read(folder: Path, step: int, fingerprint: str) -> Checkpoint:
         raise QtrainError(f"{path}: checkpoint format {body.get('format')!r:.20}, this version reads {FORMAT}")
     if (body.get("experiment"), body.get("step")) != (fingerprint, step):
         raise QtrainError(f"{path}: belongs to another experiment or step")
+    if _KEYS - body.keys() or not isinstance(body["state"], dict):
+        raise QtrainError(
+            f"{path}: not a whole checkpoint (it lacks {', '.join(sorted(_KEYS - body.keys())) or 'state'})"
+        )
     path = folder / f"{step}.safetensors"
     content = read_bounded(path, tensor_files.MAX_BYTES)
     if len(content) != body["tensors_bytes"] or sha256(content) != body["tensors_sha256"]:
