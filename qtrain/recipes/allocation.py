@@ -52,12 +52,16 @@ def upper_bounds(labels: NDArray[np.int64], n_classes: int, kind: str) -> Floats
 
 class Allocation:
     """The transport plan of n instances over k classes, kept warm: only the columns' log scalings v [k + 1] are held,
-    since the rows' follow from them."""
+    since the rows' follow from them.
+
+    Instances whose `cost` row is still NaN, never having been met, take no part: a run of less than an epoch would
+    otherwise have to label most of those it has met while it knows nothing (the paper's runs have many epochs).
+    """
 
     def __init__(self, n: int, bounds: Floats, reg: float, tolerance: float) -> None:
         k = len(bounds)
         self.bounds, self.reg, self.tolerance = bounds, reg, tolerance
-        self.cost = np.full((n, k), np.log(k), dtype=np.float32)  # nothing known: equal probabilities
+        self.cost = np.full((n, k), np.nan, dtype=np.float32)
         self.v = np.zeros(k + 1)
 
     def labels(self, cost: NDArray[Any]) -> Floats:
@@ -74,22 +78,25 @@ class Allocation:
         Where the scalings of before are too far off, it starts from a smoother problem (a smaller reg), whose solution
         starts the next: otherwise the iterations grow with reg times the largest cost.
         """
-        rows, columns = margins(len(self.cost), self.bounds, rho)
-        made, met = self._scale(rows, columns, self.reg, WARM_ITERATIONS)
+        cost = self.cost[~np.isnan(self.cost[:, 0])]
+        if not len(cost):
+            return 0
+        rows, columns = margins(len(cost), self.bounds, rho)
+        made, met = self._scale(cost, rows, columns, self.reg, WARM_ITERATIONS)
         if met:
             return made
         for factor in ANNEALING:
             self.v *= factor
             reg = self.reg * factor
-            more, _ = self._scale(rows, columns, reg, MAX_ITERATIONS)
+            more, _ = self._scale(cost, rows, columns, reg, MAX_ITERATIONS)
             self.v /= factor
             made += more
         return made
 
-    def _scale(self, rows: Floats, columns: Floats, reg: float, limit: int) -> tuple[int, bool]:
+    def _scale(self, cost: NDArray[Any], rows: Floats, columns: Floats, reg: float, limit: int) -> tuple[int, bool]:
         """At most `limit` iterations; (how many were made, whether the columns are met)."""
         kernel = np.zeros((len(rows), len(columns)))
-        kernel[:-1] = self._with_slack(-reg * self.cost)
+        kernel[:-1] = self._with_slack(-reg * cost)
         log_columns = np.log(columns)
         absorbed = np.full_like(self.v, np.inf)
         for iteration in range(1, limit + 1):
@@ -106,7 +113,7 @@ class Allocation:
         return limit, False
 
     def plan(self) -> Floats:
-        """Q [n, k] of all instances."""
+        """Q [n, k] of all instances, NaN for those never met."""
         return self.labels(self.cost)
 
     @staticmethod

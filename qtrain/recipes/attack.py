@@ -16,6 +16,7 @@ from qtrain.recipes.base import Material
 TRAINED_BATCHES = 2
 """Batches of a step whose rounding noise is keyed by other rows than the attack's: the clean and the attacked."""
 
+
 @dataclass(frozen=True)
 class Attack:
     """Projected gradient descent in the L-infinity norm (Madry et al. 2018): `n_steps` steps of the sign of the input's

@@ -114,3 +114,13 @@ def test_an_unlikely_class_does_not_break_the_scaling():
     plan = solved(cost, np.array([0.2, 1.0]), 1.0, reg=100.0)
     assert np.isfinite(plan).all()
     assert plan[:, 0].sum() <= (1 + 1) * (1 + TOLERANCE)
+
+
+def test_instances_never_met_take_no_part():
+    cost = np.array([[0.0, 5.0], [5.0, 0.0], [1.0, 1.0]])
+    few, more = Allocation(3, np.ones(2), 100.0, TOLERANCE), Allocation(9, np.ones(2), 100.0, TOLERANCE)
+    assert more.solve(0.5) == 0  # nobody is known
+    few.cost[:] = more.cost[2:5] = cost
+    few.solve(0.5)
+    more.solve(0.5)
+    assert more.plan()[2:5] == pytest.approx(few.plan())
