@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,8 +36,8 @@ class Budget:
         """The limits that were given."""
         return {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
 
-    def misses(self, row: Row) -> dict[str, float]:
-        """By how much a row exceeds each limit it breaks, as a share of the limit.
+    def excess(self, row: Row) -> dict[str, float]:
+        """By how much a row is above each limit, as a share of the limit; negative within it.
 
         Not fitting the device counts as a limit, `fits`; an accuracy is missed by a share of the error it may have.
         """
@@ -44,15 +45,17 @@ class Budget:
         for key, limit in self.limits().items():
             value = getattr(row, _READS[key])
             if key == "min_accuracy":
-                miss = 1.0 if value is None else (limit - value) / max(1 - limit, 1e-9)
+                found[key] = 1.0 if value is None else (limit - value) / max(1 - limit, 1e-9)
             else:
-                miss = value / limit - 1 if limit > 0 else float("inf")
-            if miss > 0:
-                found[key] = miss
-        if row.fits is False:
-            ram_miss = row.peak_ram_bytes / row.ram_limit_bytes - 1 if row.ram_limit_bytes else 0.0
-            found["fits"] = ram_miss if ram_miss > 0 else 1.0  # else it is the flash that is too small
+                found[key] = value / limit - 1 if limit > 0 else math.inf
+        if row.fits is not None:
+            ram = row.peak_ram_bytes / row.ram_limit_bytes - 1 if row.ram_limit_bytes else -1.0
+            found["fits"] = ram if row.fits or ram > 0 else 1.0  # else it is the flash that is too small
         return found
+
+    def misses(self, row: Row) -> dict[str, float]:
+        """The limits that a row breaks, with its excess."""
+        return {key: excess for key, excess in self.excess(row).items() if excess > 0}
 
     def best(self, rows: Sequence[Row]) -> Answer:
         """The answer among the rows of one device.
@@ -62,11 +65,12 @@ class Budget:
         """
         within = [row for row in rows if not self.misses(row)]
         if within:
-            return Answer(self, min(within, key=self._rank))
-        nearest = min(rows, key=lambda row: (max(self.misses(row).values()), self._rank(row)), default=None)
+            return Answer(self, min(within, key=self.rank))
+        nearest = min(rows, key=lambda row: (max(self.misses(row).values()), self.rank(row)), default=None)
         return Answer(self, nearest)
 
-    def _rank(self, row: Row) -> tuple[float, float]:
+    def rank(self, row: Row) -> tuple[float, float]:
+        """Order of rows within the limits, the best first."""
         error, energy_j, _ = row.objectives
         return (error, energy_j) if self.min_accuracy is None else (energy_j, error)
 

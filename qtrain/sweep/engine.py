@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -21,14 +21,15 @@ class Interrupted(QtrainError):
 
 @dataclass(frozen=True)
 class Trial:
-    """An experiment and the folder it is carried out in."""
+    """An experiment, the folder it is carried out in, and when to give it up."""
 
     experiment: Experiment
     path: Path
+    watch: worker.Watch | None = None
 
-    def arguments(self) -> tuple[str, str]:
+    def arguments(self) -> tuple[str, str, worker.Watch | None]:
         """What a worker is given."""
-        return self.experiment.to_toml(), str(self.path)
+        return self.experiment.to_toml(), str(self.path), self.watch
 
 
 OnDone = Callable[[Trial, str], None]
@@ -40,13 +41,12 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_local(trials: Iterable[Trial], n_workers: int, on_done: OnDone, n_threads: int = 1) -> None:
-    """Carry out all trials in `n_workers` processes of `n_threads` threads each.
+def run_local(waiting: list[Trial], n_workers: int, on_done: OnDone, n_threads: int = 1) -> None:
+    """Carry out all trials in `n_workers` processes of `n_threads` threads each, and those `on_done` adds to the list.
 
-    A process that dies (killed, out of memory) takes its pool with it: the trials that were running are repeated,
-    each alone, so that only the one to blame fails. Raises Interrupted on Ctrl-C.
+    The list is empty afterwards. A process that dies (killed, out of memory) takes its pool with it: the trials that
+    were running are repeated, each alone, so that only the one to blame fails. Raises Interrupted on Ctrl-C.
     """
-    waiting = list(trials)
     suspects: list[Trial] = []
     while suspects or waiting:
         if suspects:

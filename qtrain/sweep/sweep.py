@@ -51,7 +51,7 @@ def run_trials(
     `n_workers` processes (0: one a core) of `run.threads` threads each (0: one). A failed trial is noted and stops no
     other. `on_change` sees the sweep after each trial. Raises QtrainError, Interrupted on Ctrl-C.
     """
-    out = Path(out)
+    out = Path(out).absolute() if engine == "ray" else Path(out)
     known = finished_runs(out) if out.is_dir() else {}
     sweep, trials = Sweep([known.get(experiment.id, out / experiment.id) for experiment in experiments]), []
     for experiment, folder in zip(experiments, sweep.folders, strict=True):

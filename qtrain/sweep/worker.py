@@ -6,13 +6,47 @@ import multiprocessing
 import os
 import threading
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from qtrain.errors import QtrainError
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 ERROR = "error.txt"
 """File of a run's folder with the traceback of an unexpected error."""
+
+
+STOPPED = "stopped early: "
+"""What the error of a trial that was given up begins with."""
+_METER_SHARE = 1.05
+"""The energy so far is metered a little coarser than a bill: a limit counts as broken at 5 % above it."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """When a trial is hopeless: energy above a limit of the run or of a mean step, in joules, or too little accuracy.
+
+    `floors` are (share of the steps done, accuracy needed from there on), ascending.
+    """
+
+    max_energy_j: float | None = None
+    max_step_energy_j: float | None = None
+    floors: tuple[tuple[float, float], ...] = ()
+
+    def check(self, now: Any) -> None:
+        """Raise QtrainError if the Progress `now` is that of a hopeless trial."""
+        limits = [limit for limit in (self.max_energy_j, self.max_step_energy_j) if limit is not None]
+        if self.max_step_energy_j is not None:
+            limits[-1] *= now.n_steps
+        if limits and now.energy_j > _METER_SHARE * min(limits):
+            raise QtrainError(f"{STOPPED}{now.energy_j:.3g} J after step {now.step}, more than the limit of the run")
+        floor = max((need for share, need in self.floors if now.step >= share * now.n_steps), default=0.0)
+        if now.accuracy is not None and now.accuracy < floor:
+            raise QtrainError(
+                f"{STOPPED}accuracy {100 * now.accuracy:.1f} % after step {now.step} of {now.n_steps}, "
+                f"from where no trial reached the accuracy demanded"
+            )
 
 
 def start(n_threads: int) -> None:
@@ -34,14 +68,14 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def train(text: str, path: str) -> str:
+def train(text: str, path: str, watch: Watch | None = None) -> str:
     """Carry out the experiment of the TOML `text` in the folder `path`; "" or the error in one line."""
     from qtrain.experiment import Experiment
     from qtrain.simulate import simulate_experiment
 
     trace = Path(path) / ERROR
     try:
-        simulate_experiment(Experiment.from_toml(text).with_options({"run.out": path}))
+        simulate_experiment(Experiment.from_toml(text).with_options({"run.out": path}), (watch or Watch()).check)
     except QtrainError as error:
         return " ".join(str(error).split())
     except Exception as error:  # whatever it is: the other trials go on, and nobody must guess what happened here

@@ -1,0 +1,167 @@
+"""The trials of a search: proposals in generations, trained in parallel, hopeless ones given up."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qtrain.errors import QtrainError
+from qtrain.report import Budget, FinishedRun, compare, read_runs
+from qtrain.search.space import Space
+from qtrain.store import Run, finished_runs
+from qtrain.sweep.engine import Trial, n_cores, run_local
+from qtrain.sweep.sweep import Sweep
+from qtrain.sweep.worker import STOPPED, Watch
+
+GENERATION = 4
+"""Trials proposed from what all before have shown: fixed, so that a search is the same on any number of cores."""
+SHARES = (0.5, 0.75)
+"""Parts of a run after which a trial may be given up for its accuracy."""
+GRANTED = 1.5
+"""A trial may have to gain this much more than any before it did, and is still not given up."""
+EXCESS = "excess"
+
+
+class Trials:
+    """Proposals in generations: the next is asked for when the last is done."""
+
+    def __init__(
+        self, space: Space, budget: Budget, n_trials: int, out: Path, on_change: Callable[[Sweep], None] | None = None
+    ) -> None:
+        self.space, self.budget, self.n_trials, self.out, self.on_change = space, budget, n_trials, out, on_change
+        self.known = finished_runs(out) if out.is_dir() else {}
+        self.sweep = Sweep([])
+        self.runs: list[FinishedRun] = []
+        self.errors: dict[Path, str] = {}
+        self.waiting: list[Trial] = []
+        self.generation: list[tuple[Any, Path]] = []
+        self.study = _study(space.base.seed)
+
+    @property
+    def stopped(self) -> list[str]:
+        """Why trials were given up early."""
+        return [error for error in self.errors.values() if error.startswith(STOPPED)]
+
+    def run(self, n_workers: int) -> None:
+        """Carry out all trials in `n_workers` processes (0: one a core). Raises Interrupted on Ctrl-C."""
+        self._advance()
+        n_threads = max(self.space.base.run.threads, 1)
+        run_local(self.waiting, n_workers or max(n_cores() // n_threads, 1), self._done, n_threads)
+
+    def _done(self, trial: Trial, error: str) -> None:
+        self.errors[trial.path] = error
+        if not error:
+            self.sweep.computed.append(trial.path)
+        elif not error.startswith(STOPPED):
+            self.sweep.failed.append({"run": str(trial.path), "error": error, "seed": trial.experiment.seed})
+        self._advance()
+
+    def _advance(self) -> None:
+        """Settle a generation that is done and ask for the next, until there is something to wait for."""
+        while all(path in self.errors for _, path in self.generation):
+            for asked, path in self.generation:
+                self._tell(asked, path)
+            self.generation = []
+            if self.sweep.n_trials >= self.n_trials:
+                break
+            self._ask()
+        if self.on_change is not None:
+            self.on_change(self.sweep)
+
+    def _ask(self) -> None:
+        watch = None
+        if len(self.runs) >= GENERATION:  # a miss must be near something: the first trials are not given up
+            watch = Watch(self.budget.max_energy_j, self.budget.max_step_energy_j, self._floors())
+        for _ in range(min(GENERATION, self.n_trials - self.sweep.n_trials)):
+            asked = self.study.ask()
+            choice = {
+                name: values[asked.suggest_categorical(name, range(len(values)))]
+                for name, values in self.space.dimensions.items()
+            }
+            experiment = self.space.experiment(choice)
+            path = self.known.get(experiment.id, self.out / experiment.id)
+            self.generation.append((asked, path))
+            self.sweep.folders.append(path)
+            if experiment.id in self.known or path in self.errors:
+                self.errors.setdefault(path, "")
+                self.sweep.reused.append(path)
+            elif path in [trial.path for trial in self.waiting]:
+                self.sweep.reused.append(path)
+            else:
+                threads = max(experiment.run.threads, 1)
+                self.waiting.append(Trial(experiment.with_options({"run.threads": threads}), path, watch))
+
+    def _tell(self, asked: Any, path: Path) -> None:
+        from optuna.trial import TrialState
+
+        if self.errors[path]:
+            stopped = self.errors[path].startswith(STOPPED)
+            if stopped:
+                asked.set_user_attr(EXCESS, self._excess_so_far(path))
+            self.study.tell(asked, state=TrialState.PRUNED if stopped else TrialState.FAIL)
+            return
+        run = next((run for run in self.runs if run.path == path), None)
+        if run is None:
+            run = self.read(path)
+            self.runs.append(run)
+        row = compare([run])[0]
+        asked.set_user_attr(EXCESS, list(self.budget.excess(row).values()))
+        self.study.tell(asked, list(row.objectives))
+
+    def _excess_so_far(self, path: Path) -> list[float]:
+        """By how much a trial that was given up was above the limits it is watched for."""
+        last = Run.open(path).metrics()[-1]
+        limits, accuracy = self.budget, last["accuracy"]
+        so_far = {
+            "max_energy_j": last["energy_j"] / limits.max_energy_j - 1 if limits.max_energy_j else -1.0,
+            "max_step_energy_j": last["energy_j"] / last["step"] / limits.max_step_energy_j - 1
+            if limits.max_step_energy_j
+            else -1.0,
+            "min_accuracy": -1.0 if accuracy is None else (limits.min_accuracy or 0.0) - accuracy,
+        }
+        return list(so_far.values())
+
+    def read(self, path: Path) -> FinishedRun:
+        """A finished run, priced on the search's device."""
+        execution = self.space.base.run
+        return read_runs([path], execution.devices[:1], execution.kernels or None)[0][0]
+
+    def _floors(self) -> tuple[tuple[float, float], ...]:
+        """Accuracies below which no finished trial has been where it still reached the accuracy demanded.
+
+        From each share of the steps on, no trial has gained more than the largest gain among them.
+        """
+        demanded = self.budget.min_accuracy
+        if demanded is None:
+            return ()
+        floors = []
+        for share in SHARES:
+            gains = [gain for run in self.runs if (gain := _gain(run, share)) is not None]
+            if gains:
+                floors.append((share, demanded - GRANTED * max(gains)))
+        return tuple(floors)
+
+
+def _gain(run: FinishedRun, share: float) -> float | None:
+    """Accuracy gained after a share of the steps; None if it was not measured before."""
+    n_steps, last = run.result["n_steps"], run.result["accuracy"]
+    there = [row["accuracy"] for row in run.run.metrics() if row["step"] <= share * n_steps]
+    return None if last is None or not there or there[-1] is None else max(last - there[-1], 0.0)
+
+
+def _study(seed: int) -> Any:
+    """A multi-objective study with constraints. Raises QtrainError without optuna."""
+    try:
+        import optuna
+    except ImportError:
+        raise QtrainError("qtrain search needs optuna; install it with: pip install 'qtrain[search]'") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # experimental in optuna 4, to be replaced in optuna 7
+        sampler = optuna.samplers.TPESampler(
+            seed=seed, multivariate=True, n_startup_trials=2 * GENERATION,
+            constraints_func=lambda trial: trial.user_attrs.get(EXCESS, [1.0]),
+        )  # fmt: skip
+    return optuna.create_study(directions=["minimize"] * 3, sampler=sampler)
