@@ -37,13 +37,16 @@ def applies(unit: Any) -> bool:
     """Whether the kernels do what the quantization points of `unit` ask."""
     q = unit.q
     return (
-        q.error.format.max_code <= 127 and q.output.rounding == "nearest-even" and accepts(q.output)
-        and accepts(q.error) and unit.module.running_mean.dtype == torch.float32
-    )  # fmt: skip
+        all(accepts(point) for point in (q.scale, q.shift, q.output, q.error))
+        and q.error.format.max_code <= 127
+        and q.output.rounding == "nearest-even"
+        and unit.module.running_mean.dtype == torch.float32
+    )
 
 
-def forward(unit: Any, tape: Any, x: FixedTensor) -> FixedTensor | None:
-    """The stored output of `unit` (a NormUnit); None where the kernels do not apply."""
+def forward(unit: Any, tape: Any, x: FixedTensor, min_elements: int) -> FixedTensor | None:
+    """The stored output of `unit` (a NormUnit); None where the kernels do not apply. Below `min_elements` a channel
+    uses running statistics."""
     if not isinstance(x, CodeTensor) or not applies(unit):
         return None
     module, channels = unit.module, x.packed.shape[1]
@@ -53,7 +56,7 @@ def forward(unit: Any, tape: Any, x: FixedTensor) -> FixedTensor | None:
         return None
     n = x.packed.numel() // channels
     constants = torch.empty(3, channels, dtype=torch.int64)
-    batch = tape.training and n >= 2
+    batch = tape.training and n >= min_elements
     library.qt_norm_statistics(
         channels, x.sums.data_ptr() if batch else None, n, x.exponent, unit.epsilon(x.exponent),
         round(unit.share * 2**16), module.running_mean.data_ptr(), module.running_var.data_ptr(), constants.data_ptr(),

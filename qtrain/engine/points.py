@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qtrain.engine import kernels_for
 from qtrain.engine.library import Map, Peak, Point, threads_for
-from qtrain.formats.fixed import FixedTensor
+from qtrain.formats.fixed import FixedPoint, FixedTensor
 from qtrain.formats.noise import Stream, row_indices
 
 COMPILED_ROUNDINGS = ("nearest-even", "stochastic")
@@ -70,7 +70,8 @@ class Placed:
 
 def accepts(q: Any) -> bool:
     """Whether the kernels do what this point asks."""
-    return q.monitor is None and q.scale != "percentile" and q.rounding in COMPILED_ROUNDINGS
+    known = isinstance(q.format, FixedPoint) and q.rounding in COMPILED_ROUNDINGS and q.scale != "percentile"
+    return known and q.monitor is None
 
 
 def key_of(q: Any, clock: Any) -> int:

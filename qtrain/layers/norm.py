@@ -77,7 +77,7 @@ class NormUnit:
     def forward(self, tape: Tape, x: FixedTensor) -> FixedTensor:
         """x: stored codes of the convolution's output, [n, C, H, W] or [n, C]."""
         assert x.exponent is not None
-        if (done := compiled.forward(self, tape, x)) is not None:
+        if (done := compiled.forward(self, tape, x, MIN_ELEMENTS)) is not None:
             return done
         a = x.codes()
         channel = self._statistics(a, x.exponent, tape)
