@@ -92,7 +92,8 @@ class InstanceFilter:
 
     def learn(self, choice: Choice, kept_losses: Tensor, uncertain_losses: Tensor, step: int) -> dict[str, float]:
         """Label by the threshold (1), train the filter network on the labelled, adapt the threshold (2, 3)."""
-        high = self.threshold.high(torch.cat([kept_losses, uncertain_losses]))
+        device = choice.kept.device  # an empty tensor of losses may stand anywhere
+        high = self.threshold.high(torch.cat([kept_losses.to(device), uncertain_losses.to(device)]))
         rows, order = torch.cat([choice.kept, choice.uncertain]).sort()
         metrics = {"filter_loss": self._train(choice.context, rows, high[order].long(), step)} if len(rows) else {}
         n_kept, m = len(choice.kept), len(choice.context[0].values) if choice.context else 0
