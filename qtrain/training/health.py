@@ -6,12 +6,15 @@ import math
 from collections import deque
 from typing import Any
 
+from qtrain.formats.fixed import MIN_EXPONENT
 from qtrain.layers import QuantizedNetwork
 
 SATURATED_LIMIT = 0.05
 """Share of clipped values worth a warning: a delayed exponent clips a few after a jump, not one in twenty."""
 SQNR_LIMIT_DB = 3.0
 """Below this the rounding noise has more than half the power of the signal."""
+MAX_EXPONENT = 30
+"""A step of 2^30 between neighbouring values: no activation, error or weight of a network that learns is so large."""
 MORE_BITS = 2
 """What a warning suggests to add: 12 dB, four times finer steps."""
 
@@ -28,12 +31,25 @@ class NumericsHealth:
         for point in self.net.quantizers().values():
             point.monitor = deque()
 
-    def collect(self, step: int) -> None:
-        """Take down what the watched `step` showed, and stop looking."""
+    def collect(self, step: int) -> list[str]:
+        """Take down what the watched `step` showed, and stop looking; a line for each exponent out of bounds."""
+        lines = []
         for name, point in self.net.quantizers().items():
             if point.monitor:
-                self.rows.setdefault(name, []).append({"step": step, **point.monitor[-1]})
+                seen = point.monitor[-1]
+                self.rows.setdefault(name, []).append({"step": step, **seen})
+                lines += self._out_of_bounds(name, seen)
             point.monitor = None
+        return lines
+
+    def _out_of_bounds(self, name: str, seen: dict[str, float]) -> list[str]:
+        """At most one line a point and end of the range, whenever it is reached."""
+        place = " ".join(name.rsplit(".", 1))
+        if seen["exponent"] > MAX_EXPONENT:
+            return [f"{place}: exploding, its exponent rose above {MAX_EXPONENT}: lower --lr"]
+        if seen["exponent"] <= MIN_EXPONENT and seen["signal"] > 0:
+            return [f"{place}: vanishing, its exponent fell to {MIN_EXPONENT}, the least there is: raise --lr"]
+        return []
 
     def report(self) -> list[dict[str, Any]]:
         """A row a point: layer, role, bits, mean shares, SQNR in dB (None without noise), exponents over steps."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ from qtrain.training.rates import learning_rate
 from qtrain.training.setup import Job, build
 from qtrain.training.signals import stop_requests
 from qtrain.training.step import StepRecord, train_step
+from qtrain.training.watch import AccuracyWatch
 
 N_ROWS = 200
 """Rows of metrics a run writes at most, about: enough for a curve."""
@@ -92,6 +93,8 @@ class _Loop:
         if self.job.filter_schedule is not None:
             self.meters.append(EnergyMeter(self.job.filter.network, self.job.filter_schedule, device))
         self.health = NumericsHealth(self.job.net)
+        counts = self.job.test_labels.bincount()
+        self.watch = AccuracyWatch(experiment.model, float(counts.max() / counts.sum()))
         self.started = time.perf_counter()
         self.resumed_from: int | None = None
 
@@ -100,6 +103,7 @@ class _Loop:
         first = self._resume()
         if first == 0 and (self.experiment.init or self.adaptation.active):
             self.before, _ = job.evaluate(n_steps - 1)
+            self.watch.see(self.before)
             self.details_before = self._details()
             self.adaptation.deployed(job)
         per_epoch = _epochs_apart(job.batches.steps_per_epoch, n_steps)
@@ -115,12 +119,13 @@ class _Loop:
                     self.health.watch()
                 self.totals.add(train_step(job, batch, self._rate(step)))
                 if step % looks == 0:
-                    self.health.collect(step)
+                    self._warn(self.health.collect(step))
                 done = step + 1
                 if done == first + TIMED_STEPS:
                     engine.prepare((time.perf_counter() - begun) / TIMED_STEPS * (n_steps - done))
                 if done % per_epoch == 0 and done < n_steps:
                     self.accuracy, _ = job.evaluate(step)
+                    self.watch.see(self.accuracy)
                 if done % interval == 0 or done == n_steps:
                     self._report(done)
                 if (done % every == 0 or stop.requested) and done < n_steps:
@@ -152,7 +157,7 @@ class _Loop:
         own = {
             "seen": totals.seen, "kept": totals.kept, "uncertain": totals.uncertain, "accuracy": self.accuracy,
             "before": self.before, "details_before": self.details_before, "adaptation": self.adaptation.state(),
-            "health": self.health.state(),
+            "health": self.health.state(), "best": self.watch.best, "notices": self.job.notices.lines,
             "recent": [asdict(record) for record in totals.recent],
         }  # fmt: skip
         self.folder.save_checkpoint(step, tensors, {"job": state, "loop": own})
@@ -163,16 +168,25 @@ class _Loop:
             self.folder.clear()
             return 0
         step, tensors, state = found
-        snapshot.put(self.job, tensors, state["job"])
-        own = state["loop"]
+        try:
+            self._restore(tensors, state["job"], state["loop"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise QtrainError(
+                f"{self.folder.path}: its checkpoint is of another version ({reason}); begin anew in another --out"
+            ) from error
+        self.folder.truncate_metrics(step)
+        self.resumed_from = step
+        return step
+
+    def _restore(self, tensors: Mapping[str, Any], state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+        snapshot.put(self.job, tensors, state)
         self.totals.seen, self.totals.kept, self.totals.uncertain = own["seen"], own["kept"], own["uncertain"]
         self.accuracy, self.before, self.details_before = own["accuracy"], own["before"], own["details_before"]
         self.adaptation.load_state(own["adaptation"])
         self.health.load_state(own["health"])
+        self.watch.best, self.job.notices.lines = own["best"], list(own["notices"])
         self.totals.recent = [StepRecord(**record) for record in own["recent"]]
-        self.folder.truncate_metrics(step)
-        self.resumed_from = step
-        return step
 
     # -- reports ---------------------------------------------------------------------------------------------------
 
@@ -227,8 +241,8 @@ class _Loop:
             batch_sizes=self._batch_sizes(),
         )
         self.folder.save_weights(snapshot.weights(job))
-        for line in self.health.warnings():
-            job.notices.add(line)
+        whole_epoch = job.batches.n_steps >= job.batches.steps_per_epoch
+        self._warn([*self.health.warnings(), *self.watch.warnings(accuracy, whole_epoch)])
         self.folder.save_numbers(snapshot.numbers(job) | {"health": self.health.report()})
         self.folder.save_trace(record.to_json())
         result: dict[str, Any] = {
@@ -253,6 +267,10 @@ class _Loop:
         }
         self.folder.finish(result)
         return result
+
+    def _warn(self, lines: list[str]) -> None:
+        for line in lines:
+            self.job.notices.add(line)
 
     def _batch_sizes(self) -> dict[int, int]:
         """How many steps streamed how many instances."""
