@@ -29,14 +29,14 @@ class Filter(Section):
         valid=("instance", "none", "ohem", "selective-backprop", "smb", "smd", "random"),
     )
     network: str = option("", "filter network; empty: chosen by the model")
-    rate: float = option(0.3, "target share of true-high instances, R_set; 1 keeps all", valid=KEPT)
+    rate: float = option(0.2, "target share of true-high instances, R_set; 1 keeps all", valid=KEPT)
     alpha_up: float = option(
-        1.005,
+        1.05,
         "factor on the loss threshold while too many instances are true-high",
         valid=Interval(1, 10, low_open=True),
     )
     alpha_down: float = option(
-        0.995,
+        0.95,
         "factor on the loss threshold while too few instances are true-high",
         valid=Interval(0, 1, low_open=True, high_open=True),
     )
@@ -64,7 +64,7 @@ class Filter(Section):
         valid=("true-high", "kept"),
     )
     audit: float = option(
-        0.02,
+        0.1,
         "share of dropped instances labelled anyway, against a dead filter",
         valid=SHARE,
     )
