@@ -103,13 +103,12 @@ def _metavar(option: Any) -> str:
 
 def described(file: str | None, given: dict[str, Any]) -> Any:
     """The experiment of a TOML file (or the defaults) changed by the options given on the command line."""
-    from qtrain.experiment import Experiment, load, options
+    from qtrain.experiment import Experiment, load, options, whole_or_text
 
     experiment = load(file) if file else Experiment()
     changes: dict[str, Any] = {}
     if given.get("bits") is not None:
-        bits = given["bits"]
-        changes["numbers.bits"] = int(bits) if bits.lstrip("-").isdigit() else bits
+        changes["numbers.bits"] = whole_or_text(given["bits"])
     for option in options():
         value = given.get(option.key.replace(".", "__"))
         if value in (None, ()):

@@ -52,6 +52,16 @@ def experiment(rng: Random, folder: Path) -> None:
     assert Experiment.from_toml(found.to_toml()) == found
 
 
+def grid(rng: Random, folder: Path) -> None:
+    from qtrain.sweep import read_grid
+
+    path = folder / "grid.toml"
+    axes = {"numbers.bits": [4, 8], "prune.keep": [0.5, 1.0], "filter.kind": ["none", "instance"], "seeds": 2}
+    tables = {"model": "digits-cnn", "train": {"steps": 3}, "grid": axes}
+    path.write_text(spoiled_text(rng, toml(tables), tables), encoding="utf-8")
+    read_grid(path)
+
+
 def device(rng: Random, folder: Path) -> None:
     import tomllib
 
@@ -164,6 +174,7 @@ def _resealed(record: Any) -> str:
 
 TARGETS = (
     Target("experiment.toml", 6000, "experiment.toml", experiment),
+    Target("grid.toml", 1500, "grid.toml", grid),
     Target("device.toml", 4000, "device.toml", device),
     Target("trace.json", 5000, "trace.json", trace),
     Target("run folder", 2500, FOLDER, run_folder, prepare_run),

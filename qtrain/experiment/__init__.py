@@ -6,6 +6,7 @@ from qtrain.experiment.identity import code_version
 from qtrain.experiment.layers import LayerRule
 from qtrain.experiment.learning import Adversarial, Contrast, SelfAdaptive, Sinkhorn, Stream
 from qtrain.experiment.methods import Filter, Prune
+from qtrain.experiment.options import whole_or_text
 from qtrain.experiment.sections import Data, Execution, Numbers, Optimizer, Train
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "code_version",
     "load",
     "options",
+    "whole_or_text",
 ]

@@ -117,6 +117,14 @@ def parse(text: str, kind: Any) -> Any:
     return convert(text, kind)
 
 
+def whole_or_text(text: str) -> int | str:
+    """The whole number written as `text`; what is none stays text, for the check of its option to name."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
 def check(value: Any, valid: Interval | tuple[str, ...] | None) -> None:
     """Raise ValueError unless `value` (each item of a list) is allowed."""
     for item in value if isinstance(value, tuple) else (value,):

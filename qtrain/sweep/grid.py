@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hwmodel.errors import shown, unknown
 from qtrain.errors import QtrainError
-from qtrain.experiment import Experiment, Option, options
+from qtrain.experiment import Experiment, Option, options, whole_or_text
 from qtrain.experiment import toml as tables_of
 
 BITS = "numbers.bits"
 TABLE = "grid"
 """Table of a grid's TOML file that holds a list of values an option; the rest of the file is an experiment."""
+MAX_TRIALS = 10_000
+"""Described in two seconds, trained in days."""
 _WHOLE = frozenset({"train.layers", "train.bias_only", "init", "data.dir", "run.out"})
 """Options whose text may itself hold commas (globs, paths): one value each time they are given."""
 
@@ -34,7 +38,10 @@ class Grid:
 
     def __post_init__(self) -> None:
         if self.n_seeds < 1:
-            raise QtrainError(f"--seeds {self.n_seeds}: needs at least one seed")
+            raise QtrainError(f"--seeds {shown(self.n_seeds)}: needs at least one seed")
+        n_trials = self.n_seeds * math.prod(len(values) for values in self.axes.values())
+        if n_trials > MAX_TRIALS:
+            raise QtrainError(f"grid: {shown(n_trials)} trials, more than the {MAX_TRIALS} allowed; give fewer values")
         if self.n_seeds > 1 and "seed" in self.axes:
             raise QtrainError("give either the seeds themselves (--seed 1,2,3) or their number (--seeds N)")
 
@@ -63,7 +70,7 @@ class Grid:
             parts = [part for text in given for part in ([text] if key in _WHOLE else _split(text))]
             parts = list(dict.fromkeys(parts))
             if key == BITS:
-                values: tuple[Any, ...] = tuple(int(p) if p.lstrip("-").isdigit() else p for p in parts)
+                values: tuple[Any, ...] = tuple(map(whole_or_text, parts))
             elif known[key].per_item:
                 base = base.with_options({key: tuple(parts)})
                 continue
@@ -89,7 +96,7 @@ def read_grid(path: str | Path) -> Grid:
             raise QtrainError(f"{TABLE}: must be a table of lists")
         n_seeds = rows.get("seeds", 1)
         if type(n_seeds) is not int:
-            raise QtrainError(f"{TABLE}.seeds = {n_seeds!r:.40}: must be a whole number")
+            raise QtrainError(f"{TABLE}.seeds = {shown(n_seeds)}: must be a whole number")
         axes = {key: _values(key, values) for key, values in rows.items() if key != "seeds"}
         grid = Grid(Experiment.from_tables(tables), axes, n_seeds)
         grid.experiments()
@@ -101,8 +108,6 @@ def read_grid(path: str | Path) -> Grid:
 def _values(key: str, values: object) -> tuple[Any, ...]:
     keys = {BITS} | {option.key for option in options() if is_axis(option)}
     if key not in keys:
-        from hwmodel.errors import unknown
-
         raise QtrainError(f"{TABLE}: {unknown('option', key, sorted(keys))}")
     if not isinstance(values, list) or not values:
         raise QtrainError(f'{TABLE}."{key}": must be a list of at least one value')
@@ -114,4 +119,4 @@ def _split(text: str) -> list[str]:
 
 
 def _shown(setting: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} = {value}" for key, value in setting.items())
+    return ", ".join(f"{key} = {shown(value)}" for key, value in setting.items())
