@@ -335,6 +335,58 @@ def _print_bills(data: dict[str, Any], as_json: bool) -> None:
         show_bills(Console(), data["bills"])
 
 
+@main.command()
+@click.option("--model", default="digits-cnn", show_default=True, help="Shipped network.")
+@click.option("--bits", type=click.IntRange(2, 16), default=8, show_default=True, help="Of the four roles.")
+@click.option("--numbers", default="fixed", show_default=True, help="Number plan.")
+@click.option("--steps", type=click.IntRange(1), default=3, show_default=True, help="Training steps compared.")
+@click.option("--batch-size", "batch", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--data", "data_name", default="digits", show_default=True, help="Resized to the model's input.")
+@click.option("--data-dir", default=None, help="Folder of the dataset's files.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--engine", default="auto", show_default=True, help="What computes the simulator's side.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def verify(engine: str, as_json: bool, **options: Any) -> None:
+    """Compare every stored tensor of training steps with an integer-only engine, bit for bit.
+
+    Exit code 1 if one element differs.
+    """
+    from rich.console import Console
+
+    from qtrain import engine as engines
+    from qtrain.console import show_verification
+    from qtrain.verify import verify as compared
+
+    with engines.using(engine):
+        found = compared(**options)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        show_verification(Console(), found)
+    sys.exit(1 if found["mismatches"] else 0)
+
+
+@main.command()
+@click.argument("run")
+@click.option("--format", "fmt", type=click.Choice(["qcdq", "qonnx"]), default="qcdq", show_default=True)
+@click.option("-o", "--output", "path", default=None, help="Default: RUN/model.FORMAT.onnx.")
+@click.option("--compare", "n_instances", type=click.IntRange(1), default=None,
+              help="Run the file in onnxruntime on this many test instances and say how closely it agrees.")  # fmt: skip
+def export(run: str, fmt: str, path: str | None, n_instances: int | None) -> None:
+    """Write a finished run's network as ONNX through Brevitas."""
+    from qtrain.export import compare as agreement
+    from qtrain.export import export as write
+
+    written = write(run, fmt, path)
+    click.echo(f"wrote {written}")
+    if n_instances:
+        seen = agreement(run, written, n_instances)
+        click.echo(
+            f"onnxruntime: {seen.n_same_predictions} of {seen.n_instances} predictions and {seen.n_same_logits} rows of "
+            "logits are the simulator's"
+        )
+
+
 @main.command("recipes")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def recipes_command(as_json: bool) -> None:

@@ -187,3 +187,19 @@ def show_recipes(console: Console, recipes: Any) -> None:
     for info in recipes:
         table.add_row(info.name, info.line, info.needs, f"{info.cost_factor:.1f}", info.paper)
     console.print(table)
+
+
+def show_verification(console: Console, report: dict[str, Any]) -> None:
+    """A line a layer: elements compared and mismatches by pass, and how its sums are kept exact."""
+    passes = ("forward", "error", "gradient", "update")
+    table = Table(title=f"{report['model']}, {report['numbers']}, {report['bits']} bits, {report['steps']} steps")
+    for name in ("layer", *passes, "mismatches", "assurance"):
+        table.add_column(name, justify="left" if name in ("layer", "assurance") else "right", overflow="fold")
+    for row in report["layers"]:
+        counts = [f"{row['passes'][p]['elements']:,}" if p in row["passes"] else "-" for p in passes]
+        wrong = sum(p["mismatches"] for p in row["passes"].values())
+        table.add_row(row["layer"], *counts, str(wrong), row["assurance"])
+    console.print(table)
+    console.print(f"{report['elements']:,} elements compared, {report['mismatches']} mismatches", highlight=False)
+    if report.get("first_mismatch"):
+        console.print(f"first: {report['first_mismatch']}", highlight=False)
