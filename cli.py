@@ -370,8 +370,10 @@ def verify(engine: str, as_json: bool, **options: Any) -> None:
 @click.argument("run")
 @click.option("--format", "fmt", type=click.Choice(["qcdq", "qonnx"]), default="qcdq", show_default=True)
 @click.option("-o", "--output", "path", default=None, help="Default: RUN/model.FORMAT.onnx.")
-@click.option("--compare", "n_instances", type=click.IntRange(1), default=None,
-              help="Run the file in onnxruntime on this many test instances and say how closely it agrees.")  # fmt: skip
+@click.option(
+    "--compare", "n_instances", type=click.IntRange(1), default=None, metavar="N",
+    help="Run the file in onnxruntime on N test instances and say how closely it agrees.",
+)  # fmt: skip
 def export(run: str, fmt: str, path: str | None, n_instances: int | None) -> None:
     """Write a finished run's network as ONNX through Brevitas."""
     from qtrain.export import compare as agreement
@@ -382,8 +384,8 @@ def export(run: str, fmt: str, path: str | None, n_instances: int | None) -> Non
     if n_instances:
         seen = agreement(run, written, n_instances)
         click.echo(
-            f"onnxruntime: {seen.n_same_predictions} of {seen.n_instances} predictions and {seen.n_same_logits} rows of "
-            "logits are the simulator's"
+            f"onnxruntime: {seen.n_same_predictions} of {seen.n_instances} predictions and {seen.n_same_logits} rows "
+            "of logits are the simulator's"
         )
 
 

@@ -75,8 +75,8 @@ def verify(
     Raises QtrainError for numbers that have no integer definition.
     """
     if numbers != "fixed":
-        why = {"float32": "float sums depend on their order", "banner8": "its weight gradient is not quantized"}
-        raise QtrainError(f"numbers {numbers} is not verifiable: {why.get(numbers, 'no reference exists')}; use fixed")
+        why = "float sums depend on their order" if numbers == "float32" else "there is no such plan"
+        raise QtrainError(f"numbers {numbers} is not verifiable: {why}; use fixed")
     info = models.info(model)
     if info.task != "classify":
         raise QtrainError(f"model {model} reconstructs its input; only softmax cross-entropy has an integer definition")

@@ -32,7 +32,7 @@ class Numbers(Section):
     """Number formats: bits and exponents of every stored tensor. Plan "float32" ignores the other keys."""
 
     PREFIX: ClassVar[str] = "numbers."
-    plan: str = option("fixed", "number plan", flag="--numbers", valid=("fixed", "banner8", "niti8", "float32"))
+    plan: str = option("fixed", "number plan", flag="--numbers", valid=("fixed", "float32"))
     weight_bits: int = option(8, "bits of the weights that compute", valid=WIDTH)
     activation_bits: int = option(8, "bits of the activations", valid=WIDTH)
     error_bits: int = option(8, "bits of the error maps", valid=WIDTH)
@@ -73,7 +73,7 @@ class Optimizer(Section):
     """Stochastic gradient descent and its schedule."""
 
     PREFIX: ClassVar[str] = "optimizer."
-    lr: float = option(0.05, "learning rate", valid=POSITIVE)
+    lr: float = option(0.02, "learning rate", valid=POSITIVE)
     momentum: float = option(0.9, "momentum", valid=BELOW_ONE)
     weight_decay: float = option(1e-4, "weight decay", valid=NOT_NEGATIVE)
     schedule: str = option(

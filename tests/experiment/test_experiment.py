@@ -184,7 +184,6 @@ def test_32_bits_are_float32_whatever_the_widths_were_and_fewer_bits_lead_back()
     assert DEFAULT.bits(32).numbers.plan == "float32"
     assert DEFAULT.bits(4).bits(32).id == DEFAULT.bits(32).id
     assert DEFAULT.bits(32).bits(8) == DEFAULT
-    assert DEFAULT.with_options({"numbers.plan": "niti8"}).bits(8).numbers.plan == "niti8"
 
 
 def test_a_width_given_with_bits_wins_over_it_in_either_order():

@@ -291,7 +291,7 @@ def test_a_shipped_network_on_real_digits(bits: int) -> None:
     assert report["elements"] > 3 * 4 * 0.9 * network_parameters
 
 
-@pytest.mark.parametrize("numbers", ["float32", "banner8"])
+@pytest.mark.parametrize("numbers", ["float32", "unheard-of"])
 def test_numbers_without_an_integer_definition_are_refused(numbers: str) -> None:
     with pytest.raises(QtrainError, match="not verifiable"):
         verify("lenet5", 8, numbers)
