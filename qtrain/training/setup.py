@@ -92,8 +92,6 @@ def number_plan(experiment: Experiment) -> NumberPlan:
     numbers = experiment.numbers
     if numbers.plan == "float32":
         return NumberPlan.float32()
-    if numbers.plan != "fixed":
-        raise QtrainError(f"numbers.plan (--numbers) = {numbers.plan!r}: only fixed and float32 train so far")
     rounding = numbers.rounding
     widths = Widths(
         numbers.weight_bits, numbers.activation_bits, numbers.error_bits, numbers.gradient_bits, numbers.master_bits,
