@@ -37,7 +37,9 @@ def prepare_commands(folder: Path) -> None:
     from fuzz_targets import prepare_run
 
     prepare_run(folder)
-    import qtrain.training.loop  # noqa: F401  # torch takes seconds to load: not the first command's fault
+    # torch takes seconds to load, and more to trace its first network: not the first command's fault
+    CliRunner().invoke(main, ["estimate", "--model", "digits-cnn", "--input-shape", "1,8,8"])
+    import qtrain.training.loop  # noqa: F401
 
     (folder / "broken.toml").write_text("seed = [")
 
