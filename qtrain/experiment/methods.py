@@ -31,12 +31,12 @@ class Filter(Section):
     network: str = option("", "filter network; empty: chosen by the model")
     rate: float = option(0.2, "target share of true-high instances, R_set; 1 keeps all", valid=KEPT)
     alpha_up: float = option(
-        1.05,
+        1.02,
         "factor on the loss threshold while too many instances are true-high",
         valid=Interval(1, 10, low_open=True),
     )
     alpha_down: float = option(
-        0.95,
+        0.98,
         "factor on the loss threshold while too few instances are true-high",
         valid=Interval(0, 1, low_open=True, high_open=True),
     )
@@ -47,11 +47,11 @@ class Filter(Section):
     )
     threshold: float = option(
         0.0,
-        "loss threshold at the start; 0: from the first losses",
+        "loss threshold at the start; 0: a tenth of the first losses",
         valid=NOT_NEGATIVE,
     )
     entropy_threshold: float = option(
-        0.65,
+        0.69,
         "entropy in nats above which a dropped instance is uncertain (two classes: at most 0.693)",
         valid=NOT_NEGATIVE,
     )
@@ -64,11 +64,11 @@ class Filter(Section):
         valid=("true-high", "kept"),
     )
     audit: float = option(
-        0.1,
+        0.05,
         "share of dropped instances labelled anyway, against a dead filter",
         valid=SHARE,
     )
-    lr: float = option(0.05, "learning rate of the filter network", valid=POSITIVE)
+    lr: float = option(0.02, "learning rate of the filter network", valid=POSITIVE)
     momentum: float = option(0.5, "momentum of the filter network", valid=BELOW_ONE)
     keep: float = option(0.5, "share kept by ohem, selective-backprop, smb, smd and random", valid=KEPT)
 

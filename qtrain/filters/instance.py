@@ -53,16 +53,17 @@ class InstanceFilter:
     dead for ever (the audit is ours; it costs one main forward and one filter backward an instance). Its loss is the
     cross-entropy weighted by the label's class, w_H = 1/rate and w_L = 1/(1 - rate), normalised over the mini-batch
     (7). `weighted`, `uncertainty` and `adaptive` switch these parts off. Where both outputs are equal the instance is
-    kept. Not stated by the paper, and chosen by us: every default.
+    kept. Every default is ours (the paper states none): chosen on validation splits of digits and MNIST for runs of
+    hundreds to thousands of steps, with a filter that learns slowly enough not to swing between everything and nothing.
     """
 
     kind: ClassVar[str] = "instance"
 
     def __init__(
-        self, network: QuantizedNetwork, optimizer: Optimizer, seed: int, rate: float = 0.3, alpha_up: float = 1.005,
-        alpha_down: float = 0.995, window: int = 10, threshold: float = 0.0, entropy_threshold: float = 0.65,
+        self, network: QuantizedNetwork, optimizer: Optimizer, seed: int, rate: float = 0.2, alpha_up: float = 1.02,
+        alpha_down: float = 0.98, window: int = 10, threshold: float = 0.0, entropy_threshold: float = 0.69,
         adaptive: bool = True, weighted: bool = True, uncertainty: bool = True, steer: str = "true-high",
-        audit: float = 0.02, warn: Callable[[str], None] | None = None,
+        audit: float = 0.05, warn: Callable[[str], None] | None = None,
     ) -> None:  # fmt: skip
         self.network: QuantizedNetwork = network
         self.optimizer, self.seed, self.rate = optimizer, seed, rate
