@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +23,15 @@ def run_ray(trials: Sequence[Trial], address: str, on_done: OnDone, n_threads: i
 
     Raises QtrainError without ray or without the cluster, Interrupted on Ctrl-C.
     """
-    ray = _connected(address)
+    with contextlib.redirect_stdout(sys.stderr):  # ray prints the cluster's news, which are no result
+        ray = _connected(address)
+        try:
+            _run(ray, trials, on_done, n_threads)
+        finally:
+            ray.shutdown()
+
+
+def _run(ray: Any, trials: Sequence[Trial], on_done: OnDone, n_threads: int) -> None:
     task = ray.remote(num_cpus=n_threads, max_retries=RETRIES)(train_when_free)
     running = {task.remote(*trial.arguments()): trial for trial in trials}
     try:
@@ -33,8 +43,6 @@ def run_ray(trials: Sequence[Trial], address: str, on_done: OnDone, n_threads: i
             ray.cancel(reference)  # as Ctrl-C there: the run writes a checkpoint
         ray.wait(list(running), num_returns=len(running), timeout=LOCK_WAIT_S)
         raise Interrupted("interrupted, nothing is lost; the same command goes on from here") from None
-    finally:
-        ray.shutdown()
 
 
 def train_when_free(text: str, path: str, watch: worker.Watch | None = None) -> str:
