@@ -15,6 +15,7 @@ from torch import Tensor
 from qtrain.filters.base import Choice, chance, nothing, positions
 from qtrain.filters.dead import DeadWatch
 from qtrain.filters.threshold import Counts, LossThreshold
+from qtrain.formats.fixed import FixedTensor
 from qtrain.layers.loss import cross_entropy, entropy
 from qtrain.layers.network import QuantizedNetwork
 from qtrain.layers.quantizer import Clock
@@ -67,12 +68,8 @@ class InstanceFilter:
     ) -> None:  # fmt: skip
         self.network: QuantizedNetwork = network
         self.optimizer, self.seed, self.rate = optimizer, seed, rate
-        self.entropy_threshold, self.weighted, self.uncertainty, self.audit = (
-            entropy_threshold,
-            weighted,
-            uncertainty,
-            audit,
-        )
+        self.entropy_threshold, self.audit = entropy_threshold, audit
+        self.weighted, self.uncertainty = weighted, uncertainty
         self.threshold = LossThreshold(rate, alpha_up, alpha_down, window, threshold, adaptive, steer)
         self.dead = DeadWatch(warn)
 
@@ -109,7 +106,7 @@ class InstanceFilter:
         logits, tape = context
         if len(rows) < len(logits.values):
             tape.narrow(rows)
-            logits = type(logits)(logits.values[rows], logits.exponent)
+            logits = FixedTensor(logits.values[rows], logits.exponent)
         weights = None
         if self.weighted:
             weights = torch.where(labels == HIGH, 1 / self.rate, 1 / (1 - self.rate)).to(logits.values.dtype)
