@@ -132,12 +132,21 @@ def build(experiment: Experiment) -> Job:
     settings = experiment.optimizer
     optimizer = FixedSGD(net, settings.lr, settings.momentum, settings.weight_decay)
     notices = Notices(experiment.run.strict)
+    for name in unused(net):
+        notices.add(f"{name}: the model's forward never uses its parameters: not quantized, trained or priced")
     return Job(
         experiment, net, optimizer, notices,
         filters.build(experiment, lambda: _filter_network(experiment, info.input_shape, plan), notices.add),
         recipes.build(experiment, given), stream(experiment, given.labels.numpy()),
         given.images, given.labels, test, torch.from_numpy(np.array(dataset.test_labels)), drift,
     )  # fmt: skip
+
+
+def unused(net: QuantizedNetwork) -> list[str]:
+    """Names of the modules with trainable parameters that belong to no layer of the traced network."""
+    layers = tuple(layer.name for layer in net.network.layers)
+    owners = {name.rpartition(".")[0] for name, value in net.model.named_parameters() if value.requires_grad}
+    return sorted(o for o in owners if not any(o == layer or o.startswith(f"{layer}.") for layer in layers))
 
 
 def _filter_network(

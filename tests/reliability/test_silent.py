@@ -21,7 +21,7 @@ from qtrain.recipes import Batch
 from qtrain.simulate import resume_run, simulate_experiment
 from qtrain.training import loop
 from qtrain.training.health import MAX_EXPONENT, NumericsHealth
-from qtrain.training.setup import Notices
+from qtrain.training.setup import Notices, unused
 from qtrain.training.watch import AccuracyWatch
 
 SMALL = {"train.steps": 6, "train.batch_size": 16, "run.engine": "torch", "prune.kind": "none"}
@@ -151,6 +151,13 @@ class Parts(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc(self.extra(self.conv(x)).flatten(1))
+
+
+def test_a_module_that_the_forward_never_uses_is_named():
+    model = Parts(nn.ReLU())
+    model.spare = nn.Sequential(nn.Linear(3, 3))
+    assert unused(quantize(model, (1, 8, 8), NumberPlan.fixed(8), name="parts")) == ["spare.0"]
+    assert unused(quantize(Parts(nn.ReLU()), (1, 8, 8), NumberPlan.fixed(8), name="parts")) == []
 
 
 class Scale(nn.Module):
