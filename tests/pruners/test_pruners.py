@@ -6,18 +6,11 @@ import json
 
 import pytest
 import torch
-from torch import nn
 
 from qtrain import pruners
 from qtrain.discovery import discover
 from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
-from qtrain.formats.fixed import FixedTensor
-from qtrain.layers import NumberPlan, quantize
-from qtrain.layers.loss import cross_entropy
-from qtrain.pruners.channel import ChannelPruning
-
-SHAPE = (4, 6, 6)
 
 
 def make(kind, **settings):
@@ -112,99 +105,3 @@ def test_layer_rules_override_the_keep_ratio(lab):
     experiment = Experiment().with_options({"prune.keep": 0.5}).with_layer("conv*", prune_keep=0.25)
     pruner = pruners.build(experiment.with_layer("conv2", prune_keep=1.0))
     assert [pruner.keeps(lab.conv(name)) for name in ("first", "conv1", "conv2")] == [0.5, 0.25, 1.0]
-
-
-class Net(nn.Module):
-    """Plain, grouped and depthwise convolutions."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Conv2d(4, 8, 3, padding=1)
-        self.grouped = nn.Conv2d(8, 12, 3, padding=1, groups=2)
-        self.depthwise = nn.Conv2d(12, 12, 3, padding=1, groups=12)
-        self.fc = nn.Linear(12 * 36, 3)
-
-    def forward(self, x):
-        x = torch.relu(self.first(x))
-        x = torch.relu(self.depthwise(torch.relu(self.grouped(x))))
-        return self.fc(x.flatten(1))
-
-
-def step(pruner, bits=8):
-    """One backward pass of 5 instances through the network above."""
-    torch.manual_seed(0)
-    net = quantize(Net(), SHAPE, NumberPlan.fixed(bits), pruner)
-    logits, tape = net.run(torch.randn(5, *SHAPE))
-    _, error, _ = cross_entropy(logits, torch.tensor([0, 1, 2, 0, 1]))
-    net.run_back(tape, net.logit_error(error, tape))
-    return net
-
-
-def recorded(net, phase):
-    return {op.layer.name: op for op, _ in net.trace(net.schedule()) if op.phase == phase}
-
-
-@pytest.mark.parametrize("bits", [8, 32])
-def test_halving_the_keep_ratio_halves_the_macs(bits):
-    """All channel counts here are even within each group, so that the recorded MACs are exactly half."""
-    dense, half = step(pruners.NoPruning(), bits), step(ChannelPruning(keep=0.5), bits)
-    for phase in ("error", "gradient"):
-        whole, less = recorded(dense, phase), recorded(half, phase)
-        for name in set(whole) & {"first", "grouped", "depthwise"}:
-            assert 2 * less[name].macs == whole[name].macs > 0
-        assert less["fc"].macs == whole["fc"].macs if "fc" in whole else True
-
-
-def test_the_recorded_step_is_the_scheduled_one():
-    """keep 0.3: first round(2.4) = 2; grouped 2 round(0.3 * 6) = 4; depthwise round(3.6) = 4."""
-    net = step(ChannelPruning(keep=0.3))
-    schedule = net.schedule()
-    gradient = recorded(net, "gradient")
-    assert {name: op.kept_channels for name, op in gradient.items()} == {
-        "first": 2, "grouped": 4, "depthwise": 4, "fc": 3,
-    }  # fmt: skip
-    for layer in schedule.network.layers:
-        if layer.name in gradient:
-            assert schedule.kept(layer) == gradient[layer.name].kept_channels
-
-
-def test_the_recorded_ops_are_the_scheduled_ones(kind):
-    """Selections included: looking at every element is charged even where every channel is kept."""
-    net = step(make(kind, keep=0.5))
-    schedule = net.schedule()
-    scheduled = [(op.layer.name, op.phase, op.kept_channels) for op in schedule.backward(5)]
-    recorded_ = [(op.layer.name, op.phase, op.kept_channels) for op, _ in net.trace(schedule)]
-    assert sorted(scheduled) == sorted(row for row in recorded_ if row[1] not in ("forward", "update"))
-    selected = {name for name, phase, _ in scheduled if phase == "select"}
-    assert selected == (set() if kind == "none" else {"first", "grouped", "depthwise"})
-
-
-@pytest.mark.parametrize("keep", [0.3, 0.5, 0.9])
-def test_pruned_gradients_are_those_of_the_zeroed_error_map(keep):
-    """In float64-exact small integers: skipping channels equals zeroing their error, in plain PyTorch's backward."""
-    chosen = {}
-
-    class Spy(ChannelPruning):
-        def prune(self, error, weight, layer, tape):
-            left = super().prune(error, weight, layer, tape)
-            chosen[layer.name] = left.channels
-            return left
-
-    class Zeroing(pruners.NoPruning):
-        def prune(self, error, weight, layer, tape):
-            if chosen.get(layer.name) is None:
-                return super().prune(error, weight, layer, tape)
-            mask = torch.zeros(layer.out_channels).index_fill_(0, chosen[layer.name], 1.0)
-            values = error.values * mask.view(1, -1, 1, 1)
-            return super().prune(FixedTensor(values, error.exponent), weight, layer, tape)
-
-    pruned = step(Spy(keep=keep), bits=32)
-    zeroed = step(Zeroing(), bits=32)
-    pairs = zip(pruned.model.named_parameters(), zeroed.model.parameters(), strict=True)
-    for (name, ours), theirs in pairs:
-        assert torch.allclose(ours.grad, theirs.grad, atol=1e-6), name
-        channels = chosen.get(name.partition(".")[0])
-        if channels is not None:
-            skipped = torch.ones(len(ours), dtype=torch.bool).index_fill_(0, channels, False)
-            assert skipped.any()
-            assert not ours.grad[skipped].any()
