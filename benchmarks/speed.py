@@ -10,6 +10,7 @@ own give each variant the allocator, caches and memory peak it would have alone.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import resource
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 MODELS = ("lenet5", "resnet8", "resnet20", "mobilenetv1-0.25")
@@ -191,33 +193,28 @@ def main() -> None:
     models = ("resnet20", "lenet5") if asked.quick else tuple(asked.models.split(","))
     variants = QUICK_VARIANTS if asked.quick else tuple(asked.variants.split(","))
     threads = (1,) if asked.quick else tuple(int(t) for t in asked.threads.split(","))
-    found = {m: {t: compare(m, variants, t, asked.rounds, asked.clock) for t in threads} for m in models}
+    if not asked.json:
+        print(f"torch {version('torch')}, Python {platform.python_version()}, batch {BATCH}, {asked.clock}")
+        print("| model | threads | variant | ratio | quartiles | vs channels_last | ms a step | page faults a step |")
+        print("|---|---|---|---|---|---|---|---|", flush=True)
+    brief = {}
+    for model, n in itertools.product(models, threads):
+        rows = compare(model, variants, n, asked.rounds, asked.clock)
+        ours = rows["compiled"]
+        brief.setdefault(
+            model,
+            {"vs_fp32_eager": round(ours["ratio"], 3), "vs_fp32_channels_last": round(ours["vs_channels_last"], 3)},
+        )
+        for v, r in rows.items() if not asked.json else ():
+            low, high = r["quartiles"]
+            print(
+                f"| {model} | {n} | {v} | {r['ratio']:.2f} | {low:.2f}-{high:.2f} | {r['vs_channels_last']:.2f} "
+                f"| {r['step_ms']:.1f} | {r['faults']:.0f} |",
+                flush=True,
+            )
     if asked.json:
-        t = threads[0]
-        brief = {
-            m: {
-                "vs_fp32_eager": round(r[t]["compiled"]["ratio"], 3),
-                "vs_fp32_channels_last": round(r[t]["compiled"]["vs_channels_last"], 3),
-            }
-            for m, r in found.items()
-        }
         print(json.dumps(brief))
         return
-    import torch
-
-    print(
-        f"torch {torch.__version__}, Python {platform.python_version()}, batch {BATCH}, {asked.clock}, times vs eager"
-    )
-    print("| model | threads | variant | ratio | quartiles | vs channels_last | ms a step | page faults a step |")
-    print("|---|---|---|---|---|---|---|---|")
-    for m, by_threads in found.items():
-        for t, rows in by_threads.items():
-            for v, r in rows.items():
-                low, high = r["quartiles"]
-                print(
-                    f"| {m} | {t} | {v} | {r['ratio']:.2f} | {low:.2f}-{high:.2f} | {r['vs_channels_last']:.2f} "
-                    f"| {r['step_ms']:.1f} | {r['faults']:.0f} |"
-                )
     if "resnet20" in models:
         growth = {v: peak_growth("resnet20", v) for v in ("eager", "channels_last", *OURS)}
         rows = ", ".join(f"{v} {g / 2**20:.0f} MiB ({g / growth['eager']:.2f})" for v, g in growth.items())

@@ -62,9 +62,23 @@ _SIGNATURES = {
 }
 
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
+_KEPT_BYTES, _LARGEST_HEAP_BLOCK = 1 << 30, 32 << 20  # the latter is the most glibc takes
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed memory for the next step instead of returning it to the system: a step's tensors are those
+    of the step before, and faulting their pages in anew costs more than some of the kernels. Elsewhere: nothing."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_HEAP_BLOCK)
+
+
 def load(path: Path) -> ctypes.CDLL:
     """The library with its argument types declared. Raises OSError when it can't be loaded."""
     library = ctypes.CDLL(str(path))
+    keep_freed_memory()
     for name, arguments in _SIGNATURES.items():
         function = getattr(library, name)
         function.argtypes, function.restype = arguments, None
