@@ -180,6 +180,7 @@ def compare(
 
     Finished runs beneath --out are reused, so that the same command continues a stopped comparison. With folders of
     runs nothing is computed: they are compared as they are. GRID.toml is an experiment with a table [grid] of lists.
+    Exit code 1 if a trial failed.
     """
     from rich.console import Console
 
@@ -355,7 +356,7 @@ def verify(engine: str, as_json: bool, **options: Any) -> None:
 
     from qtrain import engine as engines
     from qtrain.console import show_verification
-    from qtrain.verify import verify as compared
+    from qtrain.verification import verify as compared
 
     with engines.using(engine):
         found = compared(**options)

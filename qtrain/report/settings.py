@@ -32,11 +32,19 @@ def differences(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
         found.append(own | {option.flag[2:]: value(experiment, option.key) for option in varied})
     if len({experiment.layers for experiment in experiments}) > 1:
         for own, experiment in zip(found, experiments, strict=True):
-            own["layers"] = "; ".join(f"{rule.glob} {dict(rule.values)}" for rule in experiment.layers) or "-"
+            own["layers"] = "; ".join(f"{rule.glob} {_rule(dict(rule.values))}" for rule in experiment.layers) or "-"
     return found
 
 
 _SET_BY_BITS = (*_WIDTHS, "numbers.plan", "numbers.norm_bits")
+
+
+def _rule(values: dict[str, Any]) -> str:
+    """A layer's rule in the words of `label`."""
+    widths = {values.get(key.partition(".")[2]) for key in _WIDTHS}
+    if len(widths) == 1 and None not in widths:
+        values = {BITS: widths.pop()} | {key: item for key, item in values.items() if f"numbers.{key}" not in _WIDTHS}
+    return " ".join(f"{key.replace('_', '-')} {_text(item)}" for key, item in values.items())
 
 
 def uniform_bits(experiment: Experiment) -> int | None:

@@ -64,10 +64,9 @@ def sweep_display(console: Console) -> Iterator[Callable[[Any], None] | None]:
 
         def show_state(sweep: Any) -> None:
             failed = f", {len(sweep.failed)} failed" if sweep.failed else ""
-            bar.update(
-                task, total=sweep.n_trials - len(sweep.reused), completed=len(sweep.computed) + len(sweep.failed),
-                state=f"{len(sweep.reused)} reused{failed}",
-            )  # fmt: skip
+            done = len(sweep.computed) + len(sweep.stopped) + len(sweep.failed)
+            state = f"{len(sweep.reused)} reused{failed}"
+            bar.update(task, total=sweep.n_trials - len(sweep.reused), completed=done, state=state)
 
         yield show_state
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,6 @@ class Found:
     reasons: list[str]
     baseline_accuracy: float | None
     sweep: Sweep
-    stopped: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -47,7 +46,7 @@ class Found:
             "computed": len(self.sweep.computed),
             "reused": len(self.sweep.reused),
             "failed": self.sweep.failed,
-            "stopped_early": len(self.stopped),
+            "stopped_early": len(self.sweep.stopped),
         }
 
     def to_toml(self) -> str:
@@ -88,7 +87,7 @@ def search(
     chosen = chosen.with_options({"run.out": "", "run.threads": base.run.threads})
     values = differences([base, chosen])[1]
     answer = Answer(budget, dataclasses.replace(row, setting=label(values), values=values))
-    return Found(answer, chosen, _reasons(answer, trials, baseline), baseline, trials.sweep, trials.stopped)
+    return Found(answer, chosen, _reasons(answer, trials, baseline), baseline, trials.sweep)
 
 
 def _baseline_accuracy(base: Experiment, out: Path) -> float:
@@ -128,7 +127,7 @@ def _reasons(answer: Answer, trials: Trials, baseline: float | None) -> list[str
         lost = 100 * (baseline - row.accuracy)
         lines.append(f"dense float32 on the same stream: {100 * baseline:.1f} %; this loses {lost:.2f} points")
     lines.append(
-        f"{trials.sweep.n_trials} trials, {len(trials.stopped)} stopped early, {n_within} within all limits; "
+        f"{trials.sweep.n_trials} trials, {len(trials.sweep.stopped)} stopped early, {n_within} within all limits; "
         f"chosen for {'the least energy' if budget.min_accuracy is not None else 'the highest accuracy'}"
     )
     if answer.met:

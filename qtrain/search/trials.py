@@ -32,17 +32,12 @@ class Trials:
     ) -> None:
         self.space, self.budget, self.n_trials, self.out, self.on_change = space, budget, n_trials, out, on_change
         self.known = finished_runs(out) if out.is_dir() else {}
-        self.sweep = Sweep([])
+        self.sweep = Sweep([], n_planned=n_trials)
         self.runs: list[FinishedRun] = []
         self.errors: dict[Path, str] = {}
         self.waiting: list[Trial] = []
         self.generation: list[tuple[Any, Path]] = []
         self.study = _study(space.base.seed)
-
-    @property
-    def stopped(self) -> list[str]:
-        """Why trials were given up early."""
-        return [error for error in self.errors.values() if error.startswith(STOPPED)]
 
     def run(self, n_workers: int) -> None:
         """Carry out all trials in `n_workers` processes (0: one a core). Raises Interrupted on Ctrl-C."""
@@ -54,7 +49,9 @@ class Trials:
         self.errors[trial.path] = error
         if not error:
             self.sweep.computed.append(trial.path)
-        elif not error.startswith(STOPPED):
+        elif error.startswith(STOPPED):
+            self.sweep.stopped.append(trial.path)
+        else:
             self.sweep.failed.append({"run": str(trial.path), "error": error, "seed": trial.experiment.seed})
         self._advance()
 
@@ -64,7 +61,7 @@ class Trials:
             for asked, path in self.generation:
                 self._tell(asked, path)
             self.generation = []
-            if self.sweep.n_trials >= self.n_trials:
+            if len(self.sweep.folders) >= self.n_trials:
                 break
             self._ask()
         if self.on_change is not None:
@@ -74,7 +71,7 @@ class Trials:
         watch = None
         if len(self.runs) >= GENERATION:  # a miss must be near something: the first trials are not given up
             watch = Watch(self.budget.max_energy_j, self.budget.max_step_energy_j, self._floors())
-        for _ in range(min(GENERATION, self.n_trials - self.sweep.n_trials)):
+        for _ in range(min(GENERATION, self.n_trials - len(self.sweep.folders))):
             asked = self.study.ask()
             choice = {
                 name: values[asked.suggest_categorical(name, range(len(values)))]

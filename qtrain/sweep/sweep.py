@@ -17,18 +17,20 @@ ENGINES = ("local", "ray")
 
 @dataclass
 class Sweep:
-    """Where a sweep stands: the folders of its trials, those reused from the store, computed, and failed with their
-    error."""
+    """Where a sweep stands: the folders of its trials, those reused from the store, computed, given up as hopeless,
+    and failed with their error. `n_planned` trials in all where not every folder is known from the start."""
 
     folders: list[Path]
     reused: list[Path] = field(default_factory=list)
     computed: list[Path] = field(default_factory=list)
+    stopped: list[Path] = field(default_factory=list)
     failed: list[dict[str, Any]] = field(default_factory=list)
+    n_planned: int = 0
 
     @property
     def n_trials(self) -> int:
         """Trials planned."""
-        return len(self.folders)
+        return max(len(self.folders), self.n_planned)
 
     @property
     def runs(self) -> list[Path]:

@@ -108,6 +108,15 @@ def test_differences_speak_of_bits_where_bits_describe_all():
     assert differences([eight, eight.with_options({"seed": 5, "run.out": "x"})]) == [{}, {}]
 
 
+def test_differences_name_the_rules_of_single_layers():
+    roles = dict.fromkeys(("weight_bits", "activation_bits", "error_bits", "gradient_bits"), 4)
+    ruled = Experiment().with_layer("fc", **roles, prune_keep=0.5).with_layer("conv*", error_bits=6)
+    assert [row["layers"] for row in differences([Experiment(), ruled])] == [
+        "-",
+        "fc bits 4 prune-keep 0.5; conv* error-bits 6",
+    ]
+
+
 def test_csv_and_parquet_hold_the_rows(root, tmp_path):
     rows = compare(read_runs([root])[0])
     export.write_csv(rows, tmp_path / "rows.csv")

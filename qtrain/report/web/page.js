@@ -147,7 +147,7 @@ const DRAW = {
     const edges = at.filter((i) => i === 0 || stage(i) !== stage(i - 1));
     const middles = edges.map((i, k) => (i + (edges[k + 1] ?? at.length) - 1) / 2);
     shapes.push(...edges.slice(1).map((i) => ({
-      type: "line", yref: "paper", x0: i - 0.5, x1: i - 0.5, y0: 0, y1: 1, line: { color: css("--line"), width: 1 },
+      type: "line", layer: "below", yref: "paper", x0: i - 0.5, x1: i - 0.5, y0: 0, y1: 1, line: { color: css("--line"), width: 1 },
     })));
     return [traces, layout({
       height: 420, hovermode: "x unified", shapes, annotations,
