@@ -29,13 +29,16 @@ ARROWS = {
     "simulate": {"experiment", "store", "training"},
     "estimate": {"models"},
     "sweep": {"experiment", "store", "simulate", "summary"},
-    "search": {"experiment", "store", "sweep", "simulate", "summary"},
-    "report": {"experiment", "store", "summary"},
+    "report": {"experiment", "store", "summary", "console", "simulate"},
+    "compare": {"experiment", "sweep", "report"},
+    "search": {"experiment", "store", "sweep", "report", "estimate"},
     "reference": set(),
-    "verify": {"reference", "layers", "formats", "models", "data", "engine", "experiment", "training", "recipes"},
+    "verification": {"reference", "layers", "formats", "models", "data", "training"},
     "export": {"experiment", "store", "layers", "models", "formats", "training", "data"},
 }  # fmt: skip
-TORCH_FREE = ("experiment", "store", "summary", "console", "simulate", "estimate", "data", "sweep", "report")
+TORCH_FREE = (
+    "experiment", "store", "summary", "console", "simulate", "estimate", "data", "sweep", "compare", "report", "search",
+)  # fmt: skip
 
 
 def room_of(path: Path) -> str:

@@ -15,7 +15,7 @@ from qtrain.layers import NumberPlan
 from qtrain.layers.probe import convolution_is_exact
 from qtrain.layers.quantizer import Quantizer
 from qtrain.reference.layout import Sgd
-from qtrain.verify import verify, verify_module
+from qtrain.verification import verify, verify_module
 
 Batches = list[tuple[Tensor, Tensor]]
 

@@ -19,12 +19,12 @@ from qtrain.formats.fixed import FixedTensor
 from qtrain.layers import NumberPlan, QuantizedNetwork, quantize
 from qtrain.layers.exact import CARRIER, FLOAT64
 from qtrain.layers.graph import trace
-from qtrain.layers.observe import Key, buffers, build_engine, exact_pixels, simulate
 from qtrain.layers.optimizer import FixedSGD
 from qtrain.layers.probe import convolution_is_exact
 from qtrain.reference import Engine
 from qtrain.reference.layout import Sgd
 from qtrain.reference.numbers import Stored
+from qtrain.verification.observe import Key, buffers, build_engine, exact_pixels, simulate
 
 PASSES = ("forward", "error", "gradient", "update")
 SGD = Sgd(lr=0.05, momentum=0.9, weight_decay=1e-4)
