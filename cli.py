@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+import warnings
 from typing import Any
 
 import click
 
 from hwmodel.errors import HwmodelError
+from qtrain.arguments import budget_options, described, experiment_options, grid_options, option_texts
 from qtrain.errors import QtrainError
+
+
+def _one_line(message: Warning | str, *_: Any) -> None:
+    click.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
 
 class Commands(click.Group):
     """Turns every expected error into one line on stderr and exit code 2; Ctrl-C into exit code 130."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        warnings.showwarning = _one_line  # type: ignore[assignment]
         try:
             return super().invoke(ctx)
         except (QtrainError, HwmodelError) as error:
@@ -31,95 +37,6 @@ class Commands(click.Group):
 @click.version_option(package_name="qtrain")
 def main() -> None:
     """Simulate low-bit training of small CNNs and price it on edge devices."""
-
-
-def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Every key of an experiment as an option of `command`; unset ones are None."""
-    from qtrain.experiment import options
-
-    command = click.option("--bits", metavar="N", help="Weights, activations, errors and gradients: 2 to 16, or 32.")(
-        command
-    )
-    for option in reversed(options()):
-        name = option.key.replace(".", "__")
-        valid = "|".join(option.choices) if option.choices else option.range
-        text = f"{option.help}  [{valid}]" if valid else option.help
-        if option.type is bool:
-            off = f"--no-{option.flag[2:]}"
-            command = click.option(f"{option.flag}/{off}", name, default=None, help=text)(command)
-        else:
-            command = click.option(
-                option.flag, name, default=None, multiple=option.per_item, help=text, metavar=_metavar(option)
-            )(command)
-    return command
-
-
-def grid_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The same options for many runs: several values by commas, and each may be given more than once."""
-    from qtrain.experiment import options
-
-    for option in reversed([option for option in options() if option.key not in ("run.out", "run.engine")]):
-        name, text = option.key.replace(".", "__"), f"As for simulate: {option.help}."
-        if option.type is bool:
-            off = click.option(f"--no-{option.flag[2:]}", f"{name}__off", is_flag=True, hidden=True)
-            command = off(command)
-            command = click.option(
-                option.flag, name, is_flag=False, flag_value="true", default=None, help=text, metavar="[true,false]"
-            )(command)
-        else:
-            metavar = _metavar(option).removesuffix(",...") + ",..."
-            command = click.option(option.flag, name, multiple=True, help=text, metavar=metavar)(command)
-    return click.option("--bits", "numbers__bits", multiple=True, metavar="N,...", help="As for simulate.")(command)
-
-
-def budget_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Hard limits on a setting."""
-    for name, text in (
-        ("--min-accuracy", "Limit: mean accuracy, 0 to 1."),
-        ("--max-ram-bytes", "Limit: peak RAM."),
-        ("--max-step-energy-j", "Limit: energy of a step (an update)."),
-        ("--max-energy-j", "Limit: energy of a run."),
-    ):
-        command = click.option(name, type=float, metavar="X", help=text)(command)
-    return command
-
-
-def option_texts(given: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Options of `grid_options` that were given: key -> texts, in the order of the file."""
-    texts: dict[str, tuple[str, ...]] = {}
-    for name, value in given.items():
-        key = name.removesuffix("__off").replace("__", ".")
-        if name.endswith("__off"):
-            texts |= {key: ("false",)} if value else {}
-        elif value:
-            texts[key] = (value,) if isinstance(value, str) else value
-    return texts
-
-
-def _metavar(option: Any) -> str:
-    kinds = {int: "N", float: "X", str: "TEXT"}
-    return kinds[option.type] + (",..." if option.is_list and not option.per_item else "")
-
-
-def described(file: str | None, given: dict[str, Any]) -> Any:
-    """The experiment of a TOML file (or the defaults) changed by the options given on the command line."""
-    from qtrain.experiment import Experiment, load, options, whole_or_text
-
-    experiment = load(file) if file else Experiment()
-    changes: dict[str, Any] = {}
-    if given.get("bits") is not None:
-        changes["numbers.bits"] = whole_or_text(given["bits"])
-    for option in options():
-        value = given.get(option.key.replace(".", "__"))
-        if value in (None, ()):
-            continue
-        if option.type is bool:
-            changes[option.key] = value
-        elif option.per_item:
-            changes[option.key] = tuple(part for item in value for part in item.split(","))
-        else:
-            changes[option.key] = option.parse(value)
-    return experiment.with_options(changes)
 
 
 @main.command()

@@ -24,6 +24,7 @@ ARROWS = {
     "store": {"experiment"},
     "summary": set(),
     "console": set(),
+    "arguments": {"experiment"},
     "training": {"experiment", "recipes", "filters", "pruners", "models", "data", "layers", "formats", "store",
                  "summary", "engine"},
     "simulate": {"experiment", "store", "training"},

@@ -84,8 +84,9 @@ def test_a_stopped_sweep_leaves_no_process_and_goes_on_where_it_was(tmp_path, nu
     command = [sys.executable, "-m", "cli", "compare", "--bits", "8", "--steps", "30000", "--checkpoint-every", "5"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        [*command, "--out", str(tmp_path)], env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
+        [*command, "--out", str(tmp_path)], env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
+    )  # fmt: skip
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("*/checkpoint/*.json")) and time.monotonic() < deadline:
         time.sleep(0.1)
