@@ -62,9 +62,8 @@ def main() -> None:
     for name, (net, _) in runs.items():
         median_s = statistics.median(times[name])
         macs = net.trace(net.schedule()).macs()
-        print(
-            f"{name:22} {1e3 * median_s:7.1f} ms  {median_s / dense_s:5.2f} of the time  {macs / dense_macs:5.2f} of the MACs"
-        )
+        shares = f"{median_s / dense_s:5.2f} of the time  {macs / dense_macs:5.2f} of the MACs"
+        print(f"{name:22} {1e3 * median_s:7.1f} ms  {shares}")
 
 
 if __name__ == "__main__":
