@@ -23,11 +23,8 @@ def pair(name: str) -> tuple:
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
-@pytest.mark.parametrize(
-    "name", [n for n in names() if info(n).filter and n not in ("resnet32", "resnet44", "resnet74")]
-)
+@pytest.mark.parametrize("name", [n for n in names() if info(n).filter])
 def test_losses_and_gradients_equal(name: str, memory_format: torch.memory_format) -> None:
-    """Depths between ResNet-20 and ResNet-110 are the same blocks, more of them."""
     net, plain, images, found = pair(name)
     net.memory_format = memory_format
     images = images.to(memory_format=memory_format)

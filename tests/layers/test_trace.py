@@ -16,8 +16,6 @@ from qtrain.models.shapes import traced
 from qtrain.pruners.channel import ChannelPruning
 
 BATCH = 2
-QUICK = [n for n in names() if n not in ("resnet32", "resnet44", "resnet56", "resnet74")]
-"""The depths left out repeat the blocks of ResNet-20 and ResNet-110."""
 
 
 def one_step(net: QuantizedNetwork, name: str, optimizer: FixedSGD, batch: int = BATCH) -> None:
@@ -35,7 +33,7 @@ def counts(trace: Trace) -> dict:
     return {op: tally.count for op, tally in trace}
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", names())
 def test_estimate_equals_recorded_step(name: str) -> None:
     net = quantize(build(name), info(name).input_shape, NumberPlan.fixed(8), name=name)
     one_step(net, name, FixedSGD(net, 0.01, 0.9, 1e-4))
