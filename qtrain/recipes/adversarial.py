@@ -56,9 +56,6 @@ class Adversarial(PlainRecipe):
     def n_outputs(settings: Any, n_classes: int) -> int:
         return int(settings.dimensions)
 
-    def judge(self, net: QuantizedNetwork, batch: Batch, rows: Tensor) -> Tensor:
-        raise NotImplementedError("no filter asks a recipe without instance_losses for a loss")
-
     def learn(self, net: QuantizedNetwork, batch: Batch, rows: Tensor, select: Select) -> Outcome:
         clean, m = batch.images[rows], len(batch.images)
         neighbours = self._current(net, batch.step)

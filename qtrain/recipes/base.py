@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
+from qtrain.errors import QtrainError
 from qtrain.layers import QuantizedNetwork
 
 Select = Callable[[Tensor], Tensor | None]
@@ -117,6 +118,10 @@ class PlainRecipe:
     def n_outputs(settings: Any, n_classes: int) -> int:
         """Outputs the network must have; `settings` is the recipe's section of the experiment."""
         return n_classes
+
+    def judge(self, net: QuantizedNetwork, batch: Batch, rows: Tensor) -> Tensor:
+        """For recipes without losses of single instances; those that have them say how they are found."""
+        raise QtrainError("this recipe has no losses of single instances for a filter to learn from; use --filter none")
 
     def updated(self, net: QuantizedNetwork) -> None:
         pass

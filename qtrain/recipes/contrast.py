@@ -58,9 +58,6 @@ class Contrast(PlainRecipe):
     def n_outputs(settings: Any, n_classes: int) -> int:
         return int(settings.dimensions)
 
-    def judge(self, net: QuantizedNetwork, batch: Batch, rows: Tensor) -> Tensor:
-        raise NotImplementedError("no filter asks a recipe without instance_losses for a loss")
-
     def learn(self, net: QuantizedNetwork, batch: Batch, rows: Tensor, select: Select) -> Outcome:
         self._replace(net, batch.images[rows], batch.step)
         n = len(self.images)
