@@ -124,4 +124,7 @@ class Execution(Section):
         valid=("auto", "torch", "compiled", "brevitas"),
         result=False,
     )
+    tensorboard: bool = option(
+        False, "also write the metrics as TensorBoard scalars into the run's folder (extra: tensorboard)", result=False
+    )
     out: str = option("", "folder of the run; empty: runs/ and the run's id", result=False)

@@ -17,6 +17,7 @@ from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
 from qtrain.recipes import Batch
 from qtrain.store import Run
+from qtrain.store.scalars import Scalars
 from qtrain.summary import RunRecord
 from qtrain.training import snapshot
 from qtrain.training.adapt import Adaptation
@@ -76,12 +77,18 @@ def run(experiment: Experiment, folder: Run, on_progress: Callable[[Progress], N
 
     Raises QtrainError naming cause and cure; Interrupted (with a checkpoint written) on KeyboardInterrupt.
     """
-    return _Loop(experiment, folder, on_progress).run()
+    loop = _Loop(experiment, folder, on_progress)
+    try:
+        return loop.run()
+    finally:
+        if loop.scalars is not None:
+            loop.scalars.close()
 
 
 class _Loop:
     def __init__(self, experiment: Experiment, folder: Run, on_progress: Callable[[Progress], None] | None) -> None:
         self.experiment, self.folder, self.on_progress = experiment, folder, on_progress
+        self.scalars = Scalars(folder.path) if experiment.run.tensorboard else None
         self.job: Job = build(experiment)
         self.totals = _Totals()
         self.accuracy: float | None = None
@@ -101,6 +108,8 @@ class _Loop:
     def run(self) -> dict[str, Any]:
         job, n_steps = self.job, self.job.batches.n_steps
         first = self._resume()
+        if self.scalars is not None:
+            self.scalars.add(self.folder.metrics())
         if first == 0 and (self.experiment.init or self.adaptation.active):
             self.before, _ = job.evaluate(n_steps - 1)
             self.watch.see(self.before)
@@ -215,6 +224,8 @@ class _Loop:
             values = [r.metrics[name] for r in recent if name in r.metrics]
             row[name] = sum(values) / len(values)
         self.folder.append_metrics(row)
+        if self.scalars is not None:
+            self.scalars.add([row])
         self.totals.recent = []
         if self.on_progress is not None:
             self.on_progress(
