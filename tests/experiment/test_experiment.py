@@ -17,6 +17,7 @@ OUTSIDE_ID = {  # what cannot change the numbers a run computes
     "run.checkpoint_every",
     "run.baseline",
     "run.engine",
+    "run.tensorboard",
     "run.out",
 }
 
