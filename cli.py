@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from hwmodel.errors import HwmodelError
-from qtrain.arguments import budget_options, described, experiment_options, grid_options, option_texts
+from qtrain.arguments import budget_options, described, experiment_options, grid_options, number_options, option_texts
 from qtrain.errors import QtrainError
 
 
@@ -254,20 +254,15 @@ def _print_bills(data: dict[str, Any], as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--model", default="digits-cnn", show_default=True, help="Shipped network.")
-@click.option("--bits", type=click.IntRange(2, 16), default=8, show_default=True, help="Of the four roles.")
-@click.option("--numbers", default="fixed", show_default=True, help="Number plan.")
+@click.argument("file", required=False, metavar="[EXPERIMENT.toml]")
 @click.option("--steps", type=click.IntRange(1), default=3, show_default=True, help="Training steps compared.")
 @click.option("--batch-size", "batch", type=click.IntRange(1), default=8, show_default=True)
-@click.option("--data", "data_name", default="digits", show_default=True, help="Resized to the model's input.")
-@click.option("--data-dir", default=None, help="Folder of the dataset's files.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--engine", default="auto", show_default=True, help="What computes the simulator's side.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def verify(engine: str, as_json: bool, **options: Any) -> None:
+@number_options
+def verify(file: str | None, steps: int, batch: int, as_json: bool, **given: Any) -> None:
     """Compare every stored tensor of training steps with an integer-only engine, bit for bit.
 
-    Exit code 1 if one element differs.
+    Of the file, and of simulate's options, those of model, data and numbers count. Exit code 1 if one element differs.
     """
     from rich.console import Console
 
@@ -275,8 +270,9 @@ def verify(engine: str, as_json: bool, **options: Any) -> None:
     from qtrain.console import show_verification
     from qtrain.verification import verify as compared
 
-    with engines.using(engine):
-        found = compared(**options)
+    experiment = described(file, given)
+    with engines.using(experiment.run.engine):
+        found = compared(experiment, steps, batch)
     if as_json:
         click.echo(json.dumps(found))
     else:

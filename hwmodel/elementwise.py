@@ -21,7 +21,7 @@ def _requantize(op: Op) -> Iterator[Work]:
     if n:
         phase = quantize_charged_to(op.payer, op.phase)
         yield Work("requantize", phase, n, n, sram_bytes=4.0 * n)
-        if op.widths.stochastic and op.phase in ("error", "gradient"):
+        if ("activation" if op.phase == "forward" else op.phase) in op.widths.stochastic:
             yield Work("stochastic_rounding", phase, 0, n)
 
 

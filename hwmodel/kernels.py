@@ -68,13 +68,14 @@ def _bytes(count: float, bits: int) -> float:
     return count * container_bits(bits) / 8
 
 
-def _requantized(op: Op, name: str, count: int) -> Iterator[Work]:
-    """Rounding of `count` results into a narrower format, with random bits in the backward passes."""
+def _requantized(op: Op, name: str, count: int, role: str = "") -> Iterator[Work]:
+    """Rounding of `count` results into a narrower format, with random bits where the role (default: that of the phase)
+    is rounded stochastically."""
     if not count or op.widths.floating:
         return
     phase = quantize_charged_to(op.payer, op.phase)
     yield Work(name, phase, count, count, sram_bytes=count * 4.0)
-    if op.widths.stochastic and op.phase in ("error", "gradient", "update"):
+    if (role or op.phase) in op.widths.stochastic:
         yield Work("stochastic_rounding", phase, 0, count)
 
 
@@ -105,7 +106,7 @@ def _forward(op: Op) -> Iterator[Work]:
     layer, widths, kind, phase = op.layer, op.widths, form(op), op.report_phase
     n_out = op.batch * layer.n_out
     if op.payer in ("main", "filter"):
-        yield from _requantized(op, "requantize_weight", op.n_trained)
+        yield from _requantized(op, "requantize_weight", op.n_trained, "weight")
     pixels = op.batch * layer.out_height * layer.out_width
     if kind == "conv":
         columns = pixels * layer.reduction * layer.groups
@@ -114,7 +115,7 @@ def _forward(op: Op) -> Iterator[Work]:
                    op.macs / PIXELS_PER_PASS if widths.weight_bits < 8 else 0.0, frozen_weight_bytes(op))  # fmt: skip
     if layer.bias:
         yield Work("bias", phase, 0, n_out, sram_bytes=4.0 * n_out)
-    yield from _requantized(op, "requantize", n_out)
+    yield from _requantized(op, "requantize", n_out, "activation")
     if layer.activation != "none":
         yield Work("activation", phase, 0, n_out, sram_bytes=2 * _bytes(n_out, widths.activation_bits))
 

@@ -36,6 +36,8 @@ REPORT_PHASES = (
 )  # fmt: skip
 MAX_CHANNELS, MAX_SIDE, MAX_STRIDE = 2**24, 2**16, 128
 """Bounds of a layer's shape: far beyond any network, small enough that every sum is exact and no pricing loop long."""
+STOCHASTIC_ROLES = ("weight", "activation", "error", "gradient", "update")
+"""What may be rounded stochastically; updates are masters and momentum."""
 COPIES = ("maxpool", "shortcut", "fork")
 """Kinds whose output values are input values: nothing is requantized in the forward pass."""
 
@@ -52,14 +54,14 @@ class Widths:
     momentum_bits: int = 16
     norm_bits: int = 8  # the convolution's output as stored for a following normalization
     accumulator_bits: int = 32
-    stochastic: bool = True  # errors, gradients and updates are rounded stochastically
+    stochastic: tuple[str, ...] = ("error", "gradient", "update")  # of STOCHASTIC_ROLES, those rounded so
     floating: bool = False
 
     @classmethod
     def uniform(cls, bits: int) -> Widths:
         """Weights, activations, errors and gradients at `bits` (2..16), or float32 everywhere (32)."""
         if bits == 32:
-            return cls(32, 32, 32, 32, 32, 32, 32, 32, stochastic=False, floating=True)
+            return cls(32, 32, 32, 32, 32, 32, 32, 32, stochastic=(), floating=True)
         if not 2 <= bits <= 16:
             raise HwmodelError(f"bits {bits} is not supported; use 2 to 16, or 32 for float32")
         return cls(bits, bits, bits, bits, master_bits=max(16, bits), norm_bits=max(8, bits))

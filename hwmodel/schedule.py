@@ -16,7 +16,7 @@ from hwmodel import records
 from hwmodel.errors import HwmodelError, unknown
 from hwmodel.network import Network
 from hwmodel.operations import Layer, Op, Widths
-from hwmodel.trace import Trace
+from hwmodel.trace import Trace, read_widths
 
 
 def selection_groups(layer: Layer) -> int:
@@ -151,8 +151,8 @@ class Schedule:
         """Inverse of to_json. Raises HwmodelError naming what does not fit."""
         readers: dict[str, Callable[[Any, str], Any]] = {
             "network": lambda value, _: Network.from_json(value),
-            "widths": lambda value, where: records.record(Widths, value, where),
-            "layer_widths": lambda v, w: {n: records.record(Widths, x, at) for n, x, at in records.by_name(v, w)},
+            "widths": read_widths,
+            "layer_widths": lambda v, w: {n: read_widths(x, at) for n, x, at in records.by_name(v, w)},
             "frozen": lambda value, where: frozenset(records.texts(value, where)),
             "bias_only": lambda value, where: frozenset(records.texts(value, where)),
             **dict.fromkeys(("momentum", "weight_decay", "fused_update", "thinned"), records.flag),

@@ -110,7 +110,7 @@ class Trace:
         """Inverse of to_json. Raises HwmodelError naming the field that does not fit."""
         layers = [read_layer(row) for row in records.items(records.field(data, "layers", "trace"), "trace: layers")]
         rows = records.items(records.field(data, "widths", "trace"), "trace: widths")
-        widths = [records.record(Widths, row, f"trace: widths {i}") for i, row in enumerate(rows)]
+        widths = [read_widths(row, f"trace: widths {i}") for i, row in enumerate(rows)]
         n_steps, n_instances = (
             records.whole(records.field(data, n, "trace"), f"trace: {n}") for n in ("n_steps", "n_instances")
         )
@@ -124,6 +124,14 @@ class Trace:
 def read_layer(data: Any) -> Layer:
     """A Layer from its plain data."""
     return records.record(Layer, data, f"layer {shown(data.get('name') if isinstance(data, dict) else data)}")
+
+
+def read_widths(data: Any, where: str) -> Widths:
+    """Widths from their plain data. Runs of the first version said of errors, gradients and updates at once whether
+    they are rounded stochastically."""
+    if isinstance(data, dict) and isinstance(data.get("stochastic"), bool):
+        data = data | {"stochastic": Widths().stochastic if data["stochastic"] else ()}
+    return records.record(Widths, data, where)
 
 
 def _read_row(data: Any, layers: list[Layer], widths: list[Widths], where: str) -> tuple[Op, int, float]:

@@ -10,14 +10,24 @@ import click
 
 def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Every key of an experiment as an option of `command`; unset ones are None."""
+    return _options(command, lambda key: True)
+
+
+def number_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The keys that say what is computed in which numbers, on what data."""
+    named = ("model", "seed", "data.name", "data.dir", "run.engine")
+    return _options(command, lambda key: key in named or key.startswith("numbers."))
+
+
+def _options(command: Callable[..., Any], wanted: Callable[[str], bool]) -> Callable[..., Any]:
     from qtrain.experiment import options
 
     command = click.option("--bits", metavar="N", help="Weights, activations, errors and gradients: 2 to 16, or 32.")(
         command
     )
-    for option in reversed(options()):
+    for option in reversed([option for option in options() if wanted(option.key)]):
         name = option.key.replace(".", "__")
-        valid = "|".join(option.choices) if option.choices else option.range
+        valid = "|".join(filter(None, option.choices)) if option.choices else option.range
         text = f"{option.help}  [{valid}]" if valid else option.help
         if option.type is bool:
             off = f"--no-{option.flag[2:]}"

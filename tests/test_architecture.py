@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# room -> rooms it may import; `errors`, `files` and `discovery` are shared tools below all of them
-BELOW = {"errors", "files", "discovery"}
+# room -> rooms it may import; `errors`, `files`, `discovery` and `globs` are shared tools below all of them
+BELOW = {"errors", "files", "discovery", "globs"}
 ARROWS = {
     "formats": set(),
     "engine": {"formats"},
@@ -34,7 +34,7 @@ ARROWS = {
     "compare": {"experiment", "sweep", "report"},
     "search": {"experiment", "store", "sweep", "report", "estimate"},
     "reference": set(),
-    "verification": {"reference", "layers", "formats", "models", "data", "training"},
+    "verification": {"reference", "layers", "formats", "models", "data", "training", "experiment"},
     "export": {"experiment", "store", "layers", "models", "formats", "training", "data"},
 }  # fmt: skip
 TORCH_FREE = (

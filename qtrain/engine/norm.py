@@ -61,8 +61,8 @@ def forward(unit: Any, tape: Any, x: FixedTensor, min_elements: int) -> FixedTen
         channels, x.sums.data_ptr() if batch else None, n, x.exponent, unit.epsilon(x.exponent),
         round(unit.share * 2**16), module.running_mean.data_ptr(), module.running_var.data_ptr(), constants.data_ptr(),
     )  # fmt: skip
-    scale = unit.q.scale(module.weight.detach().double(), tape.clock)
-    shift = unit.q.shift(module.bias.detach().double(), tape.clock)
+    scale = unit.q.scale(module.weight.detach().double(), tape.clock, learn=tape.training)
+    shift = unit.q.shift(module.bias.detach().double(), tape.clock, learn=tape.training)
     affine = torch.empty(2, channels)
     gain, offset = affine[0].data_ptr(), affine[1].data_ptr()
     library.qt_norm_affine(

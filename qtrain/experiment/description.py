@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +15,7 @@ from qtrain.experiment.learning import Adversarial, Contrast, SelfAdaptive, Sink
 from qtrain.experiment.methods import Filter, Prune
 from qtrain.experiment.options import Interval, Section, nearest, option
 from qtrain.experiment.sections import Data, Execution, Numbers, Optimizer, Train, bits
+from qtrain.globs import matching
 
 
 @dataclass(frozen=True)
@@ -103,15 +103,17 @@ class Experiment(Section):
     def numbers_for(self, layer: str) -> Numbers:
         """The number formats of the layer of this name; of the rules that match, later ones win."""
         numbers = self.numbers
-        for rule in self.layers:
-            if fnmatchcase(layer, rule.glob):
-                numbers = rule.apply(numbers)
+        for rule in self._rules_of(layer):
+            numbers = rule.apply(numbers)
         return numbers
 
     def prune_keep_for(self, layer: str) -> float:
         """The share of error channels kept in the layer of this name."""
-        found = [dict(r.values).get("prune_keep") for r in self.layers if fnmatchcase(layer, r.glob)]
+        found = [dict(rule.values).get("prune_keep") for rule in self._rules_of(layer)]
         return next((keep for keep in reversed(found) if keep is not None), self.prune.keep)
+
+    def _rules_of(self, layer: str) -> list[LayerRule]:
+        return matching(layer, {rule.glob: rule for rule in self.layers})
 
     @property
     def fingerprint(self) -> str:

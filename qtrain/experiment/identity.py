@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 # The rooms whose code decides what a run computes; reports, prices and the command line do not.
-ROOMS = ("data", "experiment", "filters", "formats", "layers", "models", "pruners", "recipes", "training")
+ROOMS = ("data", "experiment", "filters", "formats", "globs", "layers", "models", "pruners", "recipes", "training")
 
 
 @cache

@@ -11,7 +11,8 @@ from qtrain.experiment.methods import Prune
 from qtrain.experiment.options import checked, convert, nearest
 from qtrain.experiment.sections import Numbers
 
-_FIELDS = {f.name: f for f in dataclasses.fields(Numbers) if f.name.endswith("_bits")}
+_FIELDS = {f.name: f for f in dataclasses.fields(Numbers) if f.name != "plan"}
+_VALID = "prune_keep and the keys of [numbers] but plan"
 _FIELDS["prune_keep"] = next(f for f in dataclasses.fields(Prune) if f.name == "keep")
 
 
@@ -27,12 +28,12 @@ class LayerRule:
         """A checked rule; raises QtrainError naming the key, the value and what is valid."""
         where = f"layers.{shown(glob)}"
         if not isinstance(values, Mapping) or not values:
-            raise QtrainError(f"{where}: must be a table with at least one of {', '.join(_FIELDS)}")
+            raise QtrainError(f"{where}: must be a table with at least one of {_VALID}")
         _check_glob(glob, where)
         for name in values:
             if name not in _FIELDS:
                 hint = nearest(name, _FIELDS)
-                raise QtrainError(f"{where}: unknown key {shown(name)}{hint} (valid: {', '.join(_FIELDS)})")
+                raise QtrainError(f"{where}: unknown key {shown(name)}{hint} (valid: {_VALID})")
         pairs = ((name, checked(_FIELDS[name], f"{where}.{name}", v, convert)) for name, v in values.items())
         return cls(glob, tuple(pairs))
 

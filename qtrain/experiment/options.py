@@ -129,7 +129,7 @@ def check(value: Any, valid: Interval | tuple[str, ...] | None) -> None:
     """Raise ValueError unless `value` (each item of a list) is allowed."""
     for item in value if isinstance(value, tuple) else (value,):
         if isinstance(valid, tuple) and item not in valid:
-            raise ValueError(f"must be one of {', '.join(valid)}{nearest(item, valid)}")
+            raise ValueError(f"must be one of {', '.join(filter(None, valid))}{nearest(item, valid)}")
         if isinstance(valid, Interval) and item not in valid:
             raise ValueError(f"must be {valid}")
 

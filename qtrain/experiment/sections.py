@@ -42,7 +42,16 @@ class Numbers(Section):
     accumulator_bits: int = option(32, "bits of the sums", valid=Interval(8, 64))
     norm_bits: int = option(8, "bits of a convolution's output as stored for a normalization", valid=Interval(2, 32))
     rounding: str = option("stochastic", "rounding of errors, gradients and updates", valid=ROUNDINGS)
-    scale: str = option("delayed", "where a tensor's exponent comes from", valid=SCALES)
+    scale: str = option("delayed", "where the exponents of activations and errors come from", valid=SCALES)
+    weight_rounding: str = option("nearest-even", "rounding of the weights that compute", valid=ROUNDINGS)
+    activation_rounding: str = option("nearest-even", "rounding of the activations", valid=ROUNDINGS)
+    error_rounding: str = option("", "rounding of the error maps; empty: rounding", valid=("", *ROUNDINGS))
+    gradient_rounding: str = option("", "rounding of the weight gradients; empty: rounding", valid=("", *ROUNDINGS))
+    update_rounding: str = option("", "rounding of masters and momentum; empty: rounding", valid=("", *ROUNDINGS))
+    weight_scale: str = option("dynamic", "where the weights' exponents come from", valid=SCALES)
+    activation_scale: str = option("", "where the activations' exponents come from; empty: scale", valid=("", *SCALES))
+    error_scale: str = option("", "where the error maps' exponents come from; empty: scale", valid=("", *SCALES))
+    gradient_scale: str = option("dynamic", "where the weight gradients' exponents come from", valid=SCALES)
 
     def cross_check(self) -> None:
         if self.master_bits < self.weight_bits:

@@ -26,12 +26,15 @@ from qtrain.layers.pointwise import (
     MaxPoolUnit,
     ShortcutUnit,
 )
-from qtrain.layers.quantizer import NEAREST, Quantizer
+from qtrain.layers.quantizer import Quantizer
 from qtrain.layers.steps import Step
 from qtrain.pruners import Pruner
 
 FORWARD_ROLES = ("weight", "output")
 """What Brevitas quantizes; everything else is only ever rounded by us."""
+KIND = {"weight": "weight", "scale": "weight", "shift": "weight", "output": "activation", "error": "error",
+        "error2": "error"}  # fmt: skip
+"""Role of a point's numbers in the plan's rules; every other point is a gradient's."""
 
 
 class _Points:
@@ -42,19 +45,21 @@ class _Points:
         self.made: list[Quantizer] = []
         self.last = ""  # the layer whose output is the logits
 
-    def point(self, layer: str, role: str, bits: int, *, signed: bool = True, backward: bool = False,
-              scale: str | None = None, activation: str = "none") -> Callable[..., FixedTensor]:  # fmt: skip
-        """A quantizer named `layer.role`; float32 plans get the one that changes nothing."""
+    def point(self, layer: str, role: str, bits: int, *, signed: bool = True, scale: str | None = None,
+              activation: str = "none") -> Callable[..., FixedTensor]:  # fmt: skip
+        """A quantizer named `layer.role`, by the layer's rules, or of the exponent rule `scale`; float32 plans get the
+        one that changes nothing."""
         if self.plan.floating:
             return PassThrough(activation)
-        rounding = self.plan.rounding if backward else NEAREST
+        kind, rules = KIND.get(role, "gradient"), self.plan.rules_for(layer)
         name = f"{layer}.{role}"
         stream_id = zlib.crc32(name.encode())
-        fmt, scale = FixedPoint(bits, signed), scale or self.plan.scale
+        fmt, rounding, scale = FixedPoint(bits, signed), rules.rounding_of(kind), scale or rules.scale_of(kind)
         if role in FORWARD_ROLES:
-            quantizer: Quantizer = ForwardQuantizer(fmt, scale, stream_id, name, role)
+            quantizer: Quantizer = ForwardQuantizer(fmt, rounding, scale, stream_id, name, role)
         else:
             quantizer = Quantizer(fmt, rounding, scale, stream_id, name)
+        quantizer.whole = kind == "weight"
         self.made.append(quantizer)
         return quantizer
 
@@ -83,11 +88,10 @@ def _native_unit(step: Step, widths: Widths, bits: int, positive: bool, points: 
 
     name = step.layer.name
     roles = ["error", "error2"][: max(len(step.layer.inputs), 1)]
-    errors = [points.point(name, role, widths.error_bits, backward=True) for role in roles]
+    errors = [points.point(name, role, widths.error_bits) for role in roles]
     gradients = {
         parameter: points.point(
-            name, f"{call.node.name}_{key.replace('.', '_')}_gradient", widths.gradient_bits, backward=True,
-            scale="dynamic",
+            name, f"{call.node.name}_{key.replace('.', '_')}_gradient", widths.gradient_bits
         )
         for call in step.calls or () if call.module is not None
         for key, parameter in call.module.named_parameters()
@@ -101,26 +105,27 @@ def _unit(step: Step, widths: Widths, bits: int, positive: bool, points: _Points
 
     def output() -> Callable[..., FixedTensor]:
         # the logits are a handful: their own maximum costs nothing, and they grow fastest when training starts
-        scale = "dynamic" if name == points.last and points.plan.scale == "delayed" else None
+        delayed = points.plan.rules_for(name).scale_of("activation") == "delayed"
+        scale = "dynamic" if name == points.last and delayed else None
         return points.point(name, "output", bits, signed=not positive, scale=scale, activation=layer.activation)
 
     def error(role: str = "error") -> Callable[..., FixedTensor]:
-        return points.point(name, role, widths.error_bits, backward=True)
+        return points.point(name, role, widths.error_bits)
 
     def gradient(role: str) -> Callable[..., FixedTensor]:
-        return points.point(name, role, widths.gradient_bits, backward=True, scale="dynamic")
+        return points.point(name, role, widths.gradient_bits)
 
     if layer.kind in MAC_KINDS:
         assert isinstance(step.module, (nn.Conv2d, nn.Linear))
-        weight = points.point(name, "weight", widths.weight_bits, scale="dynamic")
+        weight = points.point(name, "weight", widths.weight_bits)
         quantizers = MacQuantizers(weight, output(), error(), gradient("gradient"), gradient("bias_gradient"))
         return MacUnit(layer, step.module, step.pad, quantizers, pruner)
     if layer.kind == "batchnorm":
         assert step.module is not None
         if floating:
             return AutogradUnit(layer, step.module, output(), error(), gradient)
-        scale = points.point(name, "scale", widths.master_bits, scale="dynamic")
-        shift = points.point(name, "shift", widths.master_bits, scale="dynamic")
+        scale = points.point(name, "scale", widths.master_bits)
+        shift = points.point(name, "shift", widths.master_bits)
         return NormUnit(
             layer, step.module,
             NormQuantizers(scale, shift, output(), error(), gradient("scale_gradient"), gradient("shift_gradient")),
@@ -139,7 +144,7 @@ def _unit(step: Step, widths: Widths, bits: int, positive: bool, points: _Points
         return AvgPoolUnit(layer, step.padding, output(), error())
     if layer.kind == "shortcut":
         return ShortcutUnit(layer, *_movers(step.moves))
-    return LossPoint(layer, points.point(name, "error", widths.error_bits, backward=True, scale="dynamic"))
+    return LossPoint(layer, points.point(name, "error", widths.error_bits, scale="dynamic"))
 
 
 class LossPoint:

@@ -148,7 +148,9 @@ def _computation(unit: Any, exponent: int) -> list[nn.Module]:
 def _product(unit: MacUnit, exponent: int) -> list[nn.Module]:
     assert isinstance(unit.q.weight, Quantizer)
     module, fmt = unit.module, unit.q.weight.format
-    weight_exponent = fmt.exponent_for(float(module.weight.detach().abs().max()))
+    weight_exponent = unit.q.weight.held(learn=False)
+    if weight_exponent is None:
+        weight_exponent = fmt.exponent_for(float(module.weight.detach().abs().max()))
     settings: dict[str, Any] = {
         "bias": module.bias is not None,
         "weight_quant": FixedPointWeight, "weight_bit_width": fmt.bits, "weight_exponent": weight_exponent,

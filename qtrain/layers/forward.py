@@ -1,4 +1,5 @@
-"""The quantization points of the forward pass: Brevitas owns them, faster engines compute the same bits."""
+"""The quantization points of the forward pass: Brevitas owns those rounded half to even, faster engines compute the
+same bits."""
 
 from __future__ import annotations
 
@@ -13,19 +14,22 @@ from qtrain.layers.quantizer import NEAREST, Quantizer
 
 
 class ForwardQuantizer(Quantizer):
-    """A point of a weight or a layer's output, rounded half to even.
+    """A point of a weight or a layer's output.
 
-    With the engine "brevitas" its values are those of a Brevitas quantizer (qtrain.layers.brevitas) that holds this
-    point's exponent; the other engines' are equal bit for bit, and save Brevitas' import and overhead.
+    With the engine "brevitas" its values, where rounded half to even, are those of a Brevitas quantizer
+    (qtrain.layers.brevitas) that holds this point's exponent; the other engines' are equal bit for bit, and save
+    Brevitas' import and overhead.
     """
 
-    def __init__(self, fmt: FixedPoint, scale: str, stream_id: int, name: str, role: str) -> None:
-        super().__init__(fmt, NEAREST, scale, stream_id, name)
+    def __init__(
+        self, fmt: FixedPoint, rounding: str, scale: str, stream_id: int, name: str, role: str
+    ) -> None:  # fmt: skip
+        super().__init__(fmt, rounding, scale, stream_id, name)
         self.role = role
         self._brevitas: Any = None
 
     def _round(self, x: Tensor, exponent: int, stream: Stream | None) -> Tensor:
-        if engine.active() != "brevitas":
+        if engine.active() != "brevitas" or self.rounding != NEAREST:
             return super()._round(x, exponent, stream)
         values, *_ = self.brevitas(exponent)(x)
         return values

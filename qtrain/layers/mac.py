@@ -61,7 +61,7 @@ class MacUnit:
 
     def forward(self, tape: Tape, x: FixedTensor) -> FixedTensor:
         """x: [n, C, H, W] or [n, features]; returns the stored output."""
-        weight = self.q.weight(self.module.weight.detach().to(x.values.dtype), tape.clock)
+        weight = self.q.weight(self.module.weight.detach().to(x.values.dtype), tape.clock, learn=tape.training)
         source = F.pad(x.values, self.pad) if self.pad else x.values
         shape = source.shape
         if not self.stride:

@@ -81,8 +81,8 @@ class NormUnit:
             return done
         a = x.codes()
         channel = self._statistics(a, x.exponent, tape)
-        scale = self.q.scale(self.module.weight.detach().double(), tape.clock)
-        shift = self.q.shift(self.module.bias.detach().double(), tape.clock)
+        scale = self.q.scale(self.module.weight.detach().double(), tape.clock, learn=tape.training)
+        shift = self.q.shift(self.module.bias.detach().double(), tape.clock, learn=tape.training)
         gain, offset, grid = _affine(channel, scale, shift)
         view = (1, -1, *([1] * (a.dim() - 2)))
         y = (_on_grid(gain, grid, a.dtype).view(view) * a).add_(_on_grid(offset, grid, a.dtype).view(view))
@@ -115,8 +115,8 @@ class NormUnit:
         like = self.module.running_mean.new_zeros(1, self.layer.in_channels)
         tape = Tape(Clock(0, 0), training=False)
         channel = self._statistics(like, exponent, tape)
-        scale = self.q.scale(self.module.weight.detach().double(), tape.clock)
-        shift = self.q.shift(self.module.bias.detach().double(), tape.clock)
+        scale = self.q.scale(self.module.weight.detach().double(), tape.clock, learn=tape.training)
+        shift = self.q.shift(self.module.bias.detach().double(), tape.clock, learn=tape.training)
         gain, offset, grid = _affine(channel, scale, shift)
         return gain * power_of_two(grid - exponent), offset * power_of_two(grid)
 

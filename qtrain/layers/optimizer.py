@@ -46,6 +46,7 @@ class FixedSGD:
         self.net, self.lr, self.momentum, self.weight_decay, self.payer = net, lr, momentum, weight_decay, payer
         self.parameters = dict(net.model.named_parameters())
         self.formats: dict[str, tuple[FixedPoint, FixedPoint]] = {}
+        self.roundings: dict[str, str] = {}
         self.exponents: dict[str, int] = {}
         self.velocity: dict[str, Tensor] = {}
         self.plain: torch.optim.SGD | None = None
@@ -57,12 +58,14 @@ class FixedSGD:
 
     def _settle(self, name: str, parameter: nn.Parameter) -> None:
         """Put the initial values on the master grid."""
-        widths = self.net.plan.for_layer(name.rpartition(".")[0])
+        layer = name.rpartition(".")[0]
+        widths = self.net.plan.for_layer(layer)
         master, velocity = FixedPoint(widths.master_bits), FixedPoint(widths.momentum_bits)
         if widths.master_bits > 24 and parameter.dtype == torch.float32:
             parameter.data = parameter.data.double()
         amax = float(parameter.detach().abs().max())
         self.formats[name] = (master, velocity)
+        self.roundings[name] = self.net.plan.rules_for(layer).rounding_of("update")
         self.exponents[name] = master.exponent_for(_HEADROOM * amax or _EMPTY_AMAX)
         parameter.data.copy_(master.quantize(parameter.data.double(), self.exponents[name]))
 
@@ -110,7 +113,7 @@ class FixedSGD:
             bool(self.momentum), self.exponents[name],
         )  # fmt: skip
         keys = self._stream(clock, f"{name}.master").key, self._stream(clock, f"{name}.momentum").key
-        v = compiled.update(w.data, w.grad, before, terms, self.formats[name], self.net.plan.rounding, keys)
+        v = compiled.update(w.data, w.grad, before, terms, self.formats[name], self.roundings[name], keys)
         if v is None:
             return False
         if not terms.finite:
@@ -136,7 +139,7 @@ class FixedSGD:
         exponent = fmt.exponent_for(amax)
         if least is not None:
             exponent = self.exponents[name] = max(least, exponent)
-        return fmt.quantize(x, exponent, self.net.plan.rounding, self._stream(clock, stream_name))
+        return fmt.quantize(x, exponent, self.roundings[name], self._stream(clock, stream_name))
 
     def state(self) -> dict[str, Any]:
         """Exponents of the masters: what a checkpoint holds besides `tensors`."""

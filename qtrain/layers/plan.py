@@ -3,38 +3,72 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from hwmodel.operations import Widths
+from hwmodel.operations import STOCHASTIC_ROLES, Widths
+from qtrain.globs import matching
+
+Part = TypeVar("Part", Widths, "Rules")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How the roles of a layer are rounded and scaled.
+
+    `rounding` is that of errors, weight gradients and updates, `scale` the exponent rule of activations and errors,
+    where the role's own is empty. Weights and gradients are known as a whole before they are stored and take their own
+    maximum unless told otherwise. A normalization's scale and shift are weights; updates are masters and momentum.
+    """
+
+    rounding: str = "stochastic"
+    scale: str = "delayed"
+    weight_rounding: str = "nearest-even"
+    activation_rounding: str = "nearest-even"
+    error_rounding: str = ""
+    gradient_rounding: str = ""
+    update_rounding: str = ""
+    weight_scale: str = "dynamic"
+    activation_scale: str = ""
+    error_scale: str = ""
+    gradient_scale: str = "dynamic"
+
+    def rounding_of(self, role: str) -> str:
+        """Rounding of the role weight, activation, error, gradient or update."""
+        return getattr(self, f"{role}_rounding") or self.rounding
+
+    def scale_of(self, role: str) -> str:
+        """Exponent rule of the role weight, activation, error or gradient."""
+        return getattr(self, f"{role}_scale") or self.scale
+
+    @property
+    def stochastic(self) -> tuple[str, ...]:
+        """The roles rounded stochastically."""
+        return tuple(role for role in STOCHASTIC_ROLES if self.rounding_of(role) == "stochastic")
 
 
 @dataclass(frozen=True)
 class NumberPlan:
-    """Numbers of a training run.
-
-    `rounding` is that of errors, weight gradients and updates (weights, activations and normalization inputs round to
-    nearest even). `scale` is the exponent rule of activations and errors; weights and gradients, known as a whole
-    before they are stored, always take their own maximum. `layers` overrides single widths by layer-name glob.
-    """
+    """Numbers of a training run. `layers` overrides single widths and rules by layer-name glob."""
 
     name: str = "fixed"
     widths: Widths = Widths()  # noqa: RUF009 - Widths is frozen
-    rounding: str = "stochastic"
-    scale: str = "delayed"
+    rules: Rules = Rules()
     layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seed: int = 0
 
     @classmethod
-    def fixed(cls, bits: int = 8, **changes: object) -> NumberPlan:
+    def fixed(
+        cls, bits: int = 8, *, layers: Mapping[str, Mapping[str, Any]] | None = None, seed: int = 0, **rules: str
+    ) -> NumberPlan:
         """Fixed point everywhere: weights, activations, errors and gradients at `bits`; 32 means float32."""
-        return cls(
-            name="float32" if bits == 32 else "fixed",
-            widths=Widths.uniform(bits),
-            **changes,  # type: ignore[arg-type]
-        )
+        name = "float32" if bits == 32 else "fixed"
+        found = Rules(**rules)
+        widths = Widths.uniform(bits)
+        if name == "fixed":
+            widths = dataclasses.replace(widths, stochastic=found.stochastic)
+        return cls(name, widths, found, dict(layers or {}), seed)
 
     @classmethod
     def float32(cls) -> NumberPlan:
@@ -46,9 +80,17 @@ class NumberPlan:
         return self.widths.floating
 
     def for_layer(self, name: str) -> Widths:
-        """Widths of the layer `name`: the plan's, changed by every matching glob in order."""
-        widths = self.widths
-        for pattern, changes in self.layers.items():
-            if fnmatch.fnmatchcase(name, pattern):
-                widths = dataclasses.replace(widths, **changes)
-        return widths
+        """Widths of the layer `name`."""
+        widths = self._changed(self.widths, name)
+        return widths if self.floating else dataclasses.replace(widths, stochastic=self.rules_for(name).stochastic)
+
+    def rules_for(self, name: str) -> Rules:
+        """Roundings and exponent rules of the layer `name`."""
+        return self._changed(self.rules, name)
+
+    def _changed(self, part: Part, name: str) -> Part:
+        """`part` of the plan with what the layer's rules say of it."""
+        known = {f.name for f in dataclasses.fields(part)}
+        for changes in matching(name, self.layers):
+            part = dataclasses.replace(part, **{key: v for key, v in changes.items() if key in known})
+        return part

@@ -49,6 +49,7 @@ class Quantizer:
         self.name = name
         self.amax: float | None = None  # what the next exponent is taken from
         self.exponent: int | None = None  # the last one used
+        self.whole = False  # a parameter: known as a whole, and changed since it was last looked at
         self.monitor: deque[dict[str, float]] | None = None
         self.watch: Callable[[str, FixedTensor], None] | None = None  # shown everything stored, by this point's name
 
@@ -103,7 +104,7 @@ class Quantizer:
 
     def held(self, learn: bool) -> int | None:
         """The exponent of the next tensor where the rule knows it before it looks, else None."""
-        if self.amax is None or (learn and self.scale not in ("delayed", "static")):
+        if self.amax is None or ((learn or self.whole) and self.scale not in ("delayed", "static")):
             return None
         return self.format.exponent_for(self.amax)
 

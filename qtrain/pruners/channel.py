@@ -6,7 +6,6 @@ Wu, Wang, Shi, Hu 2020, arXiv 2007.03213, section III-C.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from hwmodel.operations import Layer
 from hwmodel.schedule import kept_channels, selection_groups
 from qtrain.formats.fixed import FixedTensor
+from qtrain.globs import matching
 from qtrain.pruners.base import Pruned
 
 if TYPE_CHECKING:
@@ -79,8 +79,7 @@ class ChannelPruning:
         """Keep ratio of `layer`; only conv layers are pruned."""
         if layer.kind != "conv":
             return 1.0
-        own = [keep for glob, keep in self.layers.items() if fnmatchcase(layer.name, glob)]
-        return own[-1] if own else self.keep
+        return [self.keep, *matching(layer.name, self.layers)][-1]
 
     def never_kept(self) -> dict[str, float]:
         """Share of each pruned layer's channels that no mini-batch has kept so far."""

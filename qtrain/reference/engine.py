@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hwmodel.operations import MAC_KINDS
 from qtrain.reference import loss, norm, pointwise, products
-from qtrain.reference.layout import Node, Numbers, Sgd
+from qtrain.reference.layout import Node, Sgd
 from qtrain.reference.numbers import Stored, Wide, add, to_grid
 from qtrain.reference.points import Points
 from qtrain.reference.update import Parameter
@@ -30,16 +30,17 @@ class Engine:
     a normalization to its running (means, variances) as exact fractions."""
 
     def __init__(
-        self, nodes: list[Node], numbers: Numbers, parameters: dict[str, Stored],
+        self, nodes: list[Node], seed: int, parameters: dict[str, Stored],
         statistics: dict[str, tuple[list[Fraction], list[Fraction]]], record: Record,
     ) -> None:  # fmt: skip
-        self.nodes, self.numbers, self.statistics, self.record = nodes, numbers, statistics, record
+        self.nodes, self.statistics, self.record = nodes, statistics, record
         self.by_name = {node.name: node for node in nodes}
         self.parameters: dict[str, Parameter] = {}
         for name, master in parameters.items():
-            widths = self.by_name[name.rpartition(".")[0]].widths
-            self.parameters[name] = Parameter(name, master, widths.master_bits, widths.momentum_bits)
-        self.points = Points(nodes, numbers)
+            node = self.by_name[name.rpartition(".")[0]]
+            bits = node.widths.master_bits, node.widths.momentum_bits
+            self.parameters[name] = Parameter(name, master, *bits, node.roundings["update"], seed)
+        self.points = Points(nodes, seed)
         self.reached: set[str] = set()  # layers whose output's error somebody needs
         for node in nodes:
             if node.trains != "none" or any(name in self.reached for name in node.layer.inputs):
@@ -78,7 +79,7 @@ class Engine:
         self._backward(Stored(start.codes.reshape(logits.codes.shape), start.exponent))
         for name, gradient in self.gradients.items():
             parameter = self.parameters[name]
-            parameter.update(gradient, 1.0 / len(labels), sgd, self.numbers, index)
+            parameter.update(gradient, 1.0 / len(labels), sgd, index)
             layer = name.rpartition(".")[0]
             self.record(layer, "update", name, parameter.master)
             if parameter.momentum is not None:

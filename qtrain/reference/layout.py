@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,14 @@ from hwmodel.operations import Layer, Widths
 class Node:
     """One layer. `pad` is (top, bottom, left, right) zeros around its input; `moves` a shortcut's slices and pads.
 
+    roundings (of weight, activation, error, gradient, update) and scales, the exponent rules (of the first four);
     epsilon and share (of the batch in the running statistics) are a normalization's; `trains`: all, bias or none.
     """
 
     layer: Layer
     widths: Widths
+    roundings: Mapping[str, str]
+    scales: Mapping[str, str]
     pad: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     epsilon: float = 0.0
@@ -33,15 +37,6 @@ class Node:
         """Kernel height and width, stride down and across."""
         la = self.layer
         return la.kernel_height, la.kernel_width, la.stride_height, la.stride_width
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """What holds for the whole run: noise seed, rounding of errors, gradients and updates, exponent rule."""
-
-    seed: int = 0
-    rounding: str = "stochastic"
-    scale: str = "delayed"
 
 
 @dataclass(frozen=True)

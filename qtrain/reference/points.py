@@ -8,13 +8,15 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from qtrain.reference.layout import Node, Numbers
+from qtrain.reference.layout import Node
 from qtrain.reference.noise import Place
 from qtrain.reference.numbers import Stored, Wide, to_grid, value
 
 LEAST_EXPONENT = -100
 KEPT = 0.9
 SHARE_REPRESENTED = 0.9999
+KIND = {"output": "activation", "weight": "weight", "scale": "weight", "shift": "weight", "error": "error"}
+"""Whose rounding and exponent rule a point follows; every other point is a gradient's."""
 PASS_ON = ("maxpool", "avgpool", "shortcut", "fork")
 """Kinds whose output is signed or unsigned as their input is."""
 
@@ -97,8 +99,8 @@ def _capped(x: Wide, cap: int) -> Wide:
 class Points:
     """Every quantization point of a network, by "layer.role", made when first used."""
 
-    def __init__(self, nodes: list[Node], numbers: Numbers) -> None:
-        self.numbers, self.last = numbers, nodes[-2].name
+    def __init__(self, nodes: list[Node], seed: int) -> None:
+        self.seed, self.last = seed, nodes[-2].name
         self.by_name: dict[str, Point] = {}
         self.unsigned: dict[str, bool] = {}
         for node in nodes:
@@ -115,7 +117,7 @@ class Points:
         return self.by_name[name].store(x, step, cap, rows if role in ("output", "error") else None)
 
     def _make(self, node: Node, role: str, name: str) -> Point:
-        w, numbers = node.widths, self.numbers
+        w, kind = node.widths, KIND.get(role, "gradient")
         logits = node.name == self.last and role == "output"
         bits = {
             "output": w.norm_bits if node.layer.normalized or logits else w.activation_bits,
@@ -124,9 +126,9 @@ class Points:
             "shift": w.master_bits,
             "error": w.error_bits,
         }.get(role, w.gradient_bits)
-        own = role not in ("output", "error") or node.layer.kind == "loss" or (logits and numbers.scale == "delayed")
+        scale = node.scales[kind]
+        own = (role == "error" and node.layer.kind == "loss") or (logits and scale == "delayed")
         return Point(
             name, bits, signed=role != "output" or not self.unsigned[node.name],
-            rounding="nearest-even" if role in ("output", "weight", "scale", "shift") else numbers.rounding,
-            scale="dynamic" if own else numbers.scale, seed=numbers.seed,
+            rounding=node.roundings[kind], scale="dynamic" if own else scale, seed=self.seed,
         )  # fmt: skip

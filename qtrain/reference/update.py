@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qtrain.reference.layout import Numbers, Sgd
+from qtrain.reference.layout import Sgd
 from qtrain.reference.noise import Place
 from qtrain.reference.numbers import Stored, Wide, add, nearest_even, to_grid, value
 from qtrain.reference.points import smallest_exponent
@@ -51,9 +51,11 @@ class Parameter:
     master: Stored
     master_bits: int
     momentum_bits: int
+    rounding: str
+    seed: int
     momentum: Stored | None = None
 
-    def update(self, gradient: Stored, batch_scale: float, sgd: Sgd, numbers: Numbers, step: int) -> None:
+    def update(self, gradient: Stored, batch_scale: float, sgd: Sgd, step: int) -> None:
         """v <- mu v + s g + d w, rounded where kept; w <- w - eta v, rounded."""
         w = Wide(self.master.codes, self.master.exponent)
         v = times(Wide(gradient.codes, gradient.exponent), constant(batch_scale))
@@ -62,18 +64,18 @@ class Parameter:
         if sgd.weight_decay:
             v = fitted(add(v, times(w, constant(sgd.weight_decay))))
         if sgd.momentum:
-            self.momentum = self._round(v, self.momentum_bits, None, "momentum", numbers, step)
+            self.momentum = self._round(v, self.momentum_bits, None, "momentum", step)
             v = Wide(self.momentum.codes, self.momentum.exponent)
         rate, exponent = constant(sgd.lr)
         stepped = fitted(add(w, times(v, (-rate, exponent))))
-        self.master = self._round(stepped, self.master_bits, self.master.exponent, "master", numbers, step)
+        self.master = self._round(stepped, self.master_bits, self.master.exponent, "master", step)
 
-    def _round(self, x: Wide, bits: int, least: int | None, role: str, numbers: Numbers, step: int) -> Stored:
+    def _round(self, x: Wide, bits: int, least: int | None, role: str, step: int) -> Stored:
         largest = 2 ** (bits - 1) - 1
         exponent = smallest_exponent(largest, value(int(abs(x.codes).max(initial=0)), int(x.exponent)))
         if least is not None:
             exponent = max(exponent, least)
         noise = None
-        if numbers.rounding == "stochastic":
-            noise = Place(numbers.seed, step, f"main.{self.name}.{role}").draw(x.codes.shape)
-        return Stored(to_grid(x, exponent, -largest, largest, numbers.rounding, noise), exponent)
+        if self.rounding == "stochastic":
+            noise = Place(self.seed, step, f"main.{self.name}.{role}").draw(x.codes.shape)
+        return Stored(to_grid(x, exponent, -largest, largest, self.rounding, noise), exponent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
 from qtrain.layers import NumberPlan, QuantizedNetwork, quantize
 from qtrain.layers.optimizer import FixedSGD
+from qtrain.layers.plan import Rules
 from qtrain.recipes import Recipe
 from qtrain.store.tensors import read_tensors
 from qtrain.training.adapt import pretrain
@@ -92,18 +94,13 @@ def number_plan(experiment: Experiment) -> NumberPlan:
     numbers = experiment.numbers
     if numbers.plan == "float32":
         return NumberPlan.float32()
-    rounding = numbers.rounding
+    given = dataclasses.asdict(numbers) | {"norm_bits": max(numbers.norm_bits, numbers.activation_bits)}
+    rules = Rules(**{f.name: given[f.name] for f in dataclasses.fields(Rules)})
     widths = Widths(
-        numbers.weight_bits, numbers.activation_bits, numbers.error_bits, numbers.gradient_bits, numbers.master_bits,
-        numbers.momentum_bits, max(numbers.norm_bits, numbers.activation_bits), numbers.accumulator_bits,
-        stochastic=rounding == "stochastic",
-    )  # fmt: skip
-    rules: dict[str, dict[str, int]] = {}
-    for rule in experiment.layers:
-        values = {key: value for key, value in dict(rule.values).items() if key != "prune_keep"}
-        if values:
-            rules[rule.glob] = values
-    return NumberPlan("fixed", widths, rounding, numbers.scale, rules, experiment.seed)
+        **{f.name: given[f.name] for f in dataclasses.fields(Widths) if f.name in given}, stochastic=rules.stochastic
+    )
+    layers = {rule.glob: dict(rule.values) for rule in experiment.layers}
+    return NumberPlan("fixed", widths, rules, layers, experiment.seed)
 
 
 def build(experiment: Experiment) -> Job:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hwmodel.operations import STOCHASTIC_ROLES
 from qtrain.formats.fixed import FixedTensor
 from qtrain.layers.loss import cross_entropy
 from qtrain.layers.network import QuantizedNetwork
@@ -17,7 +18,7 @@ from qtrain.layers.norm import RUNNING_SHARE
 from qtrain.layers.optimizer import FixedSGD
 from qtrain.layers.quantizer import Clock
 from qtrain.layers.steps import Step
-from qtrain.reference import Engine, Node, Numbers
+from qtrain.reference import Engine, Node
 from qtrain.reference.numbers import Stored, Wide
 
 PARAMETERS = {"weight": "weight", "scale": "scale", "shift": "shift"}
@@ -90,8 +91,7 @@ def build_engine(net: QuantizedNetwork, steps: list[Step], optimizer: FixedSGD, 
     def keep(layer: str, which: str, tensor: str, stored: Stored) -> None:
         record[layer, which, tensor] = stored
 
-    numbers = Numbers(net.plan.seed, net.plan.rounding, net.plan.scale)
-    return Engine(nodes, numbers, _masters(optimizer), statistics, keep)  # type: ignore[arg-type]
+    return Engine(nodes, net.plan.seed, _masters(optimizer), statistics, keep)  # type: ignore[arg-type]
 
 
 def buffers(module: Any) -> tuple[Tensor, Tensor]:
@@ -117,4 +117,9 @@ def _node(net: QuantizedNetwork, step: Step) -> Node:
     trains = "none"
     if layer.n_parameters and layer.name not in net.frozen:
         trains = "bias" if layer.name in net.bias_only else "all"
-    return Node(layer, net.plan.for_layer(layer.name), pad, dilation, epsilon, share, moves, trains)
+    rules = net.plan.rules_for(layer.name)
+    roundings = {role: rules.rounding_of(role) for role in STOCHASTIC_ROLES}
+    scales = {role: rules.scale_of(role) for role in STOCHASTIC_ROLES if role != "update"}
+    return Node(
+        layer, net.plan.for_layer(layer.name), roundings, scales, pad, dilation, epsilon, share, moves, trains
+    )  # fmt: skip

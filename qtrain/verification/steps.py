@@ -15,6 +15,7 @@ from torch import Tensor
 from hwmodel.operations import MAC_KINDS, Layer
 from qtrain import data, models
 from qtrain.errors import QtrainError
+from qtrain.experiment import Experiment
 from qtrain.formats.fixed import FixedTensor
 from qtrain.layers import NumberPlan, QuantizedNetwork, quantize
 from qtrain.layers.exact import CARRIER, FLOAT64
@@ -63,37 +64,40 @@ def _differing(simulated: FixedTensor, reference: Stored) -> int:
     return int((codes.numpy() != reference.codes.ravel()).sum())
 
 
-def verify(
-    model: str, bits: int = 8, numbers: str = "fixed", steps: int = 3, data_name: str = "digits", *, batch: int = 8,
-    seed: int = 0, scale: str = "delayed", rounding: str = "stochastic", sgd: Sgd = SGD, data_dir: str | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Train `model` for `steps` steps on `batch` instances each, in the simulator and in the reference.
+def verify(experiment: Experiment, steps: int = 3, batch: int = 8, sgd: Sgd = SGD) -> dict[str, Any]:
+    """Train the experiment's model in its numbers, on its data, for `steps` steps of `batch` instances each, in the
+    simulator and in the reference.
 
     Returns {model, numbers, bits, steps, batch, elements, mismatches, first_mismatch, convolution_exact,
     accumulator_bits_available, layers: [{layer, passes: {pass: {elements, mismatches, accumulator_bits,
     accumulator_overflows}}, assurance}]}; the accumulator's numbers for conv and linear layers alone.
     Raises QtrainError for numbers that have no integer definition.
     """
-    if numbers != "fixed":
-        why = "float sums depend on their order" if numbers == "float32" else "there is no such plan"
-        raise QtrainError(f"numbers {numbers} is not verifiable: {why}; use fixed")
+    model, numbers = experiment.model, experiment.numbers
+    if numbers.plan == "float32":
+        raise QtrainError("numbers float32 is not verifiable: float sums depend on their order; use fixed")
     info = models.info(model)
     if info.task != "classify":
         raise QtrainError(f"model {model} reconstructs its input; only softmax cross-entropy has an integer definition")
-    dataset = data.load(data_name, data_dir)
+    dataset = data.load(experiment.data.name, experiment.data.dir or None)
     if info.n_classes < dataset.n_classes:
         info = models.info(model, n_classes=dataset.n_classes)
-    module = models.build(model, info.input_shape, info.n_classes, seed)
-    plan = NumberPlan.fixed(bits, seed=seed, scale=scale, rounding=rounding)
-    from qtrain.training.setup import standardized  # the loop's own preparation of images
+    module = models.build(model, info.input_shape, info.n_classes, experiment.seed)
+    from qtrain.training.setup import number_plan, standardized  # the loop's own numbers and preparation of images
 
     take = np.arange(steps * batch) % len(dataset.train_labels)
     pixels = standardized(dataset.train_images[take], info.input_shape, dataset)
     labels = torch.from_numpy(dataset.train_labels[take].copy())
     report = verify_module(
-        module, info.input_shape, plan, list(zip(pixels.split(batch), labels.split(batch), strict=True)), sgd, model
+        module,
+        info.input_shape,
+        number_plan(experiment),
+        list(zip(pixels.split(batch), labels.split(batch), strict=True)),
+        sgd,
+        model,
     )
-    return {"model": model, "numbers": numbers, "bits": bits, "steps": steps, "batch": batch, **report}
+    bits = numbers.weight_bits
+    return {"model": model, "numbers": numbers.plan, "bits": bits, "steps": steps, "batch": batch, **report}
 
 
 def verify_module(

@@ -114,7 +114,7 @@ def test_ranges_hold_their_ends_and_nothing_beyond(option):
         ({"layers": {"conv*": {"weight_bit": 4}}}, "layers.'conv*': unknown key 'weight_bit'; did you mean"),
         ({"layers": {"conv*": {"weight_bits": 1}}}, "layers.'conv*'.weight_bits = 1: must be 2 to 16"),
         ({"layers": {"conv*": {"master_bits": 6}}}, "layers.'conv*': numbers.master_bits"),
-        ({"layers": {"conv*": {}}}, "must be a table with at least one of weight_bits"),
+        ({"layers": {"conv*": {}}}, "must be a table with at least one of prune_keep"),
         ({"layers": 3}, "layers: must be tables"),
         ({"layers": {"a\nb": {"weight_bits": 4}}}, "must be text without control characters"),
         ({"run.devices": [10**5000]}, "run.devices (--device) = a huge list: must be text"),
