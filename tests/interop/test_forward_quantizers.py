@@ -22,7 +22,7 @@ FORMATS = st.builds(FixedPoint, st.integers(2, 16), st.booleans())
 
 
 def _by_brevitas(fmt: FixedPoint, x: torch.Tensor, exponent: int, role: str = "output") -> torch.Tensor:
-    return ForwardQuantizer(fmt, "dynamic", 1, "point", role).brevitas(exponent)(x)[0]
+    return ForwardQuantizer(fmt, NEAREST, "dynamic", 1, "point", role).brevitas(exponent)(x)[0]
 
 
 @settings(max_examples=60, deadline=None)
@@ -56,7 +56,7 @@ def test_points_hold_the_same_exponent_and_give_the_same_values(
 ) -> None:
     """A growing tensor: delayed and static exponents saturate, the others follow."""
     fmt = FixedPoint(8, signed)
-    twin, point = Quantizer(fmt, NEAREST, scale, 1, "twin"), ForwardQuantizer(fmt, scale, 1, "brevitas", role)
+    twin, point = Quantizer(fmt, NEAREST, scale, 1, "twin"), ForwardQuantizer(fmt, NEAREST, scale, 1, "brevitas", role)
     generator = torch.Generator().manual_seed(3)
     for size in (1.0, 5.0, 40.0):
         x = torch.randn(4, 3, 5, 5, generator=generator) * size
