@@ -103,10 +103,11 @@ def compare(
 
     from qtrain.compare import comparison
     from qtrain.report import Budget, export, table
+    from qtrain.report.progress import sweep_display
 
     console = Console(stderr=as_json)
     budget = Budget(**{key: given.pop(key) for key in Budget.names()})
-    with table.sweep_display(console) as on_change:
+    with sweep_display(console) as on_change:
         found = comparison(
             paths, option_texts(given), seeds, out=out, budget=budget, n_workers=jobs, engine=engine, address=address,
             on_change=on_change,
@@ -149,7 +150,8 @@ def search(
     from rich.console import Console
 
     from qtrain.files import to_json, write_atomic
-    from qtrain.report import Budget, table
+    from qtrain.report import Budget
+    from qtrain.report.progress import sweep_display
     from qtrain.search import Space
     from qtrain.search import search as find
     from qtrain.sweep import Grid, read_grid
@@ -158,7 +160,7 @@ def search(
     budget = Budget(**{key: given.pop(key) for key in Budget.names()})
     texts = option_texts(given)
     space = Space.of((read_grid(file) if file else Grid()).with_texts(texts, 1), texts)
-    with table.sweep_display(console) as on_change:
+    with sweep_display(console) as on_change:
         found = find(
             space, budget, n_trials=trials, max_lost_points=max_lost_points, out=out, n_workers=jobs,
             on_change=on_change,

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from qtrain.console import kib, percent, si
@@ -47,28 +38,6 @@ def sorted_rows(rows: Sequence[Row], by: str) -> list[Row]:
     if by not in SORTS:
         raise QtrainError(f"--sort {by}: must be one of {', '.join(SORTS)}")
     return sorted(rows, key=SORTS[by])
-
-
-@contextlib.contextmanager
-def sweep_display(console: Console) -> Iterator[Callable[[Any], None] | None]:
-    """A live line of trials finished, failed and left, and the time left; nothing if not a terminal."""
-    if not console.is_terminal:
-        yield None
-        return
-    columns = (
-        TextColumn("trials"), MofNCompleteColumn(), BarColumn(bar_width=20), TextColumn("{task.fields[state]}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False),
-    )  # fmt: skip
-    with Progress(*columns, console=console, transient=True, speed_estimate_period=3600) as bar:
-        task = bar.add_task("", total=None, state="")
-
-        def show_state(sweep: Any) -> None:
-            failed = f", {len(sweep.failed)} failed" if sweep.failed else ""
-            done = len(sweep.computed) + len(sweep.stopped) + len(sweep.failed)
-            state = f"{len(sweep.reused)} reused{failed}"
-            bar.update(task, total=sweep.n_trials - len(sweep.reused), completed=done, state=state)
-
-        yield show_state
 
 
 def show(

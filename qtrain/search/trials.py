@@ -11,9 +11,9 @@ from qtrain.errors import QtrainError
 from qtrain.report import Budget, FinishedRun, compare, read_runs
 from qtrain.search.space import Space
 from qtrain.store import Run, finished_runs
+from qtrain.sweep import worker
 from qtrain.sweep.engine import Trial, n_cores, run_local
 from qtrain.sweep.sweep import Sweep
-from qtrain.sweep.worker import STOPPED, Watch
 
 GENERATION = 4
 """Trials proposed from what all before have shown: fixed, so that a search is the same on any number of cores."""
@@ -42,14 +42,15 @@ class Trials:
     def run(self, n_workers: int) -> None:
         """Carry out all trials in `n_workers` processes (0: one a core). Raises Interrupted on Ctrl-C."""
         self._advance()
+        self._show()
         n_threads = max(self.space.base.run.threads, 1)
-        run_local(self.waiting, n_workers or max(n_cores() // n_threads, 1), self._done, n_threads)
+        run_local(self.waiting, n_workers or max(n_cores() // n_threads, 1), self._done, n_threads, self._show)
 
     def _done(self, trial: Trial, error: str) -> None:
         self.errors[trial.path] = error
         if not error:
             self.sweep.computed.append(trial.path)
-        elif error.startswith(STOPPED):
+        elif error.startswith(worker.STOPPED):
             self.sweep.stopped.append(trial.path)
         else:
             self.sweep.failed.append({"run": str(trial.path), "error": error, "seed": trial.experiment.seed})
@@ -64,13 +65,15 @@ class Trials:
             if len(self.sweep.folders) >= self.n_trials:
                 break
             self._ask()
+
+    def _show(self) -> None:
         if self.on_change is not None:
             self.on_change(self.sweep)
 
     def _ask(self) -> None:
         watch = None
         if len(self.runs) >= GENERATION:  # a miss must be near something: the first trials are not given up
-            watch = Watch(self.budget.max_energy_j, self.budget.max_step_energy_j, self._floors())
+            watch = worker.Watch(self.budget.max_energy_j, self.budget.max_step_energy_j, self._floors())
         for _ in range(min(GENERATION, self.n_trials - len(self.sweep.folders))):
             asked = self.study.ask()
             choice = {
@@ -81,12 +84,14 @@ class Trials:
             path = self.known.get(experiment.id, self.out / experiment.id)
             self.generation.append((asked, path))
             self.sweep.folders.append(path)
+            self.sweep.experiments.append(experiment)
             if experiment.id in self.known or path in self.errors:
                 self.errors.setdefault(path, "")
                 self.sweep.reused.append(path)
             elif path in [trial.path for trial in self.waiting]:
                 self.sweep.reused.append(path)
             else:
+                (path / worker.PROGRESS).unlink(missing_ok=True)  # of a search that was killed
                 threads = max(experiment.run.threads, 1)
                 self.waiting.append(Trial(experiment.with_options({"run.threads": threads}), path, watch))
 
@@ -94,7 +99,7 @@ class Trials:
         from optuna.trial import TrialState
 
         if self.errors[path]:
-            stopped = self.errors[path].startswith(STOPPED)
+            stopped = self.errors[path].startswith(worker.STOPPED)
             if stopped:
                 asked.set_user_attr(EXCESS, self._excess_so_far(path))
             self.study.tell(asked, state=TrialState.PRUNED if stopped else TrialState.FAIL)

@@ -34,6 +34,8 @@ class Trial:
 
 OnDone = Callable[[Trial, str], None]
 """Called after each trial with its error in one line, "" for none."""
+TICK_S = 0.5
+"""Time between two looks at the trials that are running."""
 
 
 def n_cores() -> int:
@@ -41,22 +43,28 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_local(waiting: list[Trial], n_workers: int, on_done: OnDone, n_threads: int = 1) -> None:
+def run_local(
+    waiting: list[Trial], n_workers: int, on_done: OnDone, n_threads: int = 1,
+    on_tick: Callable[[], None] = lambda: None,
+) -> None:  # fmt: skip
     """Carry out all trials in `n_workers` processes of `n_threads` threads each, and those `on_done` adds to the list.
 
-    The list is empty afterwards. A process that dies (killed, out of memory) takes its pool with it: the trials that
-    were running are repeated, each alone, so that only the one to blame fails. Raises Interrupted on Ctrl-C.
+    `on_tick` is called every TICK_S. The list is empty afterwards. A process that dies (killed, out of memory) takes
+    its pool with it: the trials that were running are repeated, each alone, so that only the one to blame fails. Raises
+    Interrupted on Ctrl-C.
     """
     suspects: list[Trial] = []
     while suspects or waiting:
         if suspects:
-            for dead in _run_pool([suspects.pop()], 1, on_done, n_threads):
+            for dead in _run_pool([suspects.pop()], 1, on_done, n_threads, on_tick):
                 on_done(dead, "its process died twice (out of memory?)")
         else:
-            suspects = _run_pool(waiting, n_workers, on_done, n_threads)
+            suspects = _run_pool(waiting, n_workers, on_done, n_threads, on_tick)
 
 
-def _run_pool(waiting: list[Trial], n_workers: int, on_done: OnDone, n_threads: int) -> list[Trial]:
+def _run_pool(
+    waiting: list[Trial], n_workers: int, on_done: OnDone, n_threads: int, on_tick: Callable[[], None]
+) -> list[Trial]:
     """Take trials off `waiting` until none is left or a process dies; returns those that were running then."""
     n_workers = min(n_workers, len(waiting))
     if not n_workers:
@@ -69,9 +77,10 @@ def _run_pool(waiting: list[Trial], n_workers: int, on_done: OnDone, n_threads: 
                 trial = waiting[0]
                 running[pool.submit(worker.train, *trial.arguments())] = trial
                 waiting.pop(0)
-            for done in wait(running, return_when=FIRST_COMPLETED).done:
+            for done in wait(running, TICK_S, FIRST_COMPLETED).done:
                 error = done.result()
                 on_done(running.pop(done), error)
+            on_tick()
     except BrokenProcessPool:
         return list(running.values())
     except KeyboardInterrupt:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qtrain.errors import QtrainError
 from qtrain.sweep import worker
-from qtrain.sweep.engine import Interrupted, OnDone, Trial
+from qtrain.sweep.engine import TICK_S, Interrupted, OnDone, Trial
 
 RETRIES = 3
 """Times a trial begins again, from its last checkpoint, on another machine when its own is lost."""
@@ -18,26 +18,31 @@ LOCK_WAIT_S = 30
 """How long a repeated trial waits for the lost machine's process to let go of the run's folder."""
 
 
-def run_ray(trials: Sequence[Trial], address: str, on_done: OnDone, n_threads: int = 1) -> None:
+def run_ray(
+    trials: Sequence[Trial], address: str, on_done: OnDone, n_threads: int = 1,
+    on_tick: Callable[[], None] = lambda: None,
+) -> None:  # fmt: skip
     """Carry out all trials on the ray cluster at `address` ("": one started on this machine), `n_threads` cores each.
 
+    `on_tick` is called every TICK_S.
     Raises QtrainError without ray or without the cluster, Interrupted on Ctrl-C.
     """
     with contextlib.redirect_stdout(sys.stderr):  # ray prints the cluster's news, which are no result
         ray = _connected(address)
         try:
-            _run(ray, trials, on_done, n_threads)
+            _run(ray, trials, on_done, n_threads, on_tick)
         finally:
             ray.shutdown()
 
 
-def _run(ray: Any, trials: Sequence[Trial], on_done: OnDone, n_threads: int) -> None:
+def _run(ray: Any, trials: Sequence[Trial], on_done: OnDone, n_threads: int, on_tick: Callable[[], None]) -> None:
     task = ray.remote(num_cpus=n_threads, max_retries=RETRIES)(train_when_free)
     running = {task.remote(*trial.arguments()): trial for trial in trials}
     try:
         while running:
-            for done in ray.wait(list(running), num_returns=1)[0]:
+            for done in ray.wait(list(running), num_returns=1, timeout=TICK_S)[0]:
                 on_done(running.pop(done), _error(ray, done))
+            on_tick()
     except KeyboardInterrupt:
         for reference in running:
             ray.cancel(reference)  # as Ctrl-C there: the run writes a checkpoint

@@ -10,6 +10,7 @@ from typing import Any
 from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
 from qtrain.store import finished_runs
+from qtrain.sweep import worker
 from qtrain.sweep.engine import Trial, n_cores, run_local
 
 ENGINES = ("local", "ray")
@@ -18,7 +19,8 @@ ENGINES = ("local", "ray")
 @dataclass
 class Sweep:
     """Where a sweep stands: the folders of its trials, those reused from the store, computed, given up as hopeless,
-    and failed with their error. `n_planned` trials in all where not every folder is known from the start."""
+    and failed with their error. `n_planned` trials in all where not every folder is known from the start.
+    `experiments` are those of the folders."""
 
     folders: list[Path]
     reused: list[Path] = field(default_factory=list)
@@ -26,11 +28,19 @@ class Sweep:
     stopped: list[Path] = field(default_factory=list)
     failed: list[dict[str, Any]] = field(default_factory=list)
     n_planned: int = 0
+    experiments: list[Experiment] = field(default_factory=list)
 
     @property
     def n_trials(self) -> int:
         """Trials planned."""
         return max(len(self.folders), self.n_planned)
+
+    @property
+    def running(self) -> dict[Path, tuple[int, int]]:
+        """Trials that are being trained: folder -> (steps done, planned)."""
+        ended = {*self.reused, *self.computed, *self.stopped, *(Path(failure["run"]) for failure in self.failed)}
+        found = {folder: worker.progress(folder) for folder in self.folders if folder not in ended}
+        return {folder: steps for folder, steps in found.items() if steps is not None}
 
     @property
     def runs(self) -> list[Path]:
@@ -51,15 +61,17 @@ def run_trials(
     """Carry out every experiment in its folder `out`/<id> unless a finished run with its id lies beneath `out`.
 
     `n_workers` processes (0: one a core) of `run.threads` threads each (0: one). A failed trial is noted and stops no
-    other. `on_change` sees the sweep after each trial. Raises QtrainError, Interrupted on Ctrl-C.
+    other. `on_change` sees the sweep after each trial and every TICK_S. Raises QtrainError, Interrupted on Ctrl-C.
     """
     out = Path(out).absolute() if engine == "ray" else Path(out)
     known = finished_runs(out) if out.is_dir() else {}
-    sweep, trials = Sweep([known.get(experiment.id, out / experiment.id) for experiment in experiments]), []
+    folders = [known.get(experiment.id, out / experiment.id) for experiment in experiments]
+    sweep, trials = Sweep(folders, experiments=list(experiments)), []
     for experiment, folder in zip(experiments, sweep.folders, strict=True):
         if experiment.id in known:
             sweep.reused.append(folder)
         else:
+            (folder / worker.PROGRESS).unlink(missing_ok=True)  # of a sweep that was killed
             threads = max(experiment.run.threads, 1)
             trials.append(Trial(experiment.with_options({"run.threads": threads}), folder))
 
@@ -68,18 +80,19 @@ def run_trials(
             sweep.failed.append({"run": str(trial.path), "error": error, "seed": trial.experiment.seed})
         else:
             sweep.computed.append(trial.path)
+
+    def tick() -> None:
         if on_change is not None:
             on_change(sweep)
 
-    if on_change is not None:
-        on_change(sweep)
+    tick()
     n_threads = max((trial.experiment.run.threads for trial in trials), default=1)
     if engine == "ray":
         from qtrain.sweep.ray_engine import run_ray
 
-        run_ray(trials, address, note, n_threads)
+        run_ray(trials, address, note, n_threads, tick)
     elif engine == "local":
-        run_local(trials, n_workers or max(n_cores() // n_threads, 1), note, n_threads)
+        run_local(trials, n_workers or max(n_cores() // n_threads, 1), note, n_threads, tick)
     else:
         raise QtrainError(f"--engine {engine}: must be one of {', '.join(ENGINES)}")
     return sweep

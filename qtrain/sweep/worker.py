@@ -15,7 +15,8 @@ from qtrain.errors import QtrainError
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 ERROR = "error.txt"
 """File of a run's folder with the traceback of an unexpected error."""
-
+PROGRESS = "progress"
+"""File of a run's folder, while a worker trains it, with the steps done and planned: seen on every machine."""
 
 STOPPED = "stopped early: "
 """What the error of a trial that was given up begins with."""
@@ -49,6 +50,15 @@ class Watch:
             )
 
 
+def progress(path: Path) -> tuple[int, int] | None:
+    """(steps done, planned) of the trial that is being trained in the folder `path`; None if none has come so far."""
+    try:
+        done, planned = map(int, (path / PROGRESS).read_text().split())
+    except (OSError, ValueError):  # not there, or only half written
+        return None
+    return done, planned
+
+
 def start(n_threads: int) -> None:
     """Prepare a worker before torch is imported: its threads, and its end.
 
@@ -73,13 +83,20 @@ def train(text: str, path: str, watch: Watch | None = None) -> str:
     from qtrain.experiment import Experiment
     from qtrain.simulate import simulate_experiment
 
-    trace = Path(path) / ERROR
+    trace, note = Path(path) / ERROR, Path(path) / PROGRESS
+
+    def follow(now: Any) -> None:
+        note.write_text(f"{now.step} {now.n_steps}\n")
+        (watch or Watch()).check(now)
+
     try:
-        simulate_experiment(Experiment.from_toml(text).with_options({"run.out": path}), (watch or Watch()).check)
+        simulate_experiment(Experiment.from_toml(text).with_options({"run.out": path}), follow)
     except QtrainError as error:
         return " ".join(str(error).split())
     except Exception as error:  # whatever it is: the other trials go on, and nobody must guess what happened here
         trace.write_text(traceback.format_exc())
         return f"{type(error).__name__}: {' '.join(str(error).split())} (traceback in {trace})"
+    finally:
+        note.unlink(missing_ok=True)
     trace.unlink(missing_ok=True)
     return ""
