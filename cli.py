@@ -149,6 +149,7 @@ def search(
 
     from rich.console import Console
 
+    from qtrain.console import say
     from qtrain.files import to_json, write_atomic
     from qtrain.report import Budget
     from qtrain.report.progress import sweep_display
@@ -170,7 +171,7 @@ def search(
         click.echo(to_json(found.to_json()), nl=False)
     else:
         for line in [*found.reasons, f"written to {output}: qtrain simulate {output}"]:
-            console.print(line, highlight=False, soft_wrap=True)
+            say(console, line)
     sys.exit(0 if found.answer.met else 1)
 
 
@@ -179,12 +180,19 @@ def search(
 @click.option("-o", "--output", default="report.html", show_default=True, help="The HTML file.")
 @click.option("--device", "names", multiple=True, help="Price on this device; default: those of the runs.")
 @click.option("--open", "open_it", is_flag=True, help="Open it in the browser.")
-def report(paths: tuple[str, ...], output: str, names: tuple[str, ...], open_it: bool) -> None:
+@click.option("--images", metavar="DIR", help="Also write each chart as a file into this folder (needs Chromium).")
+@click.option("--image-format", type=click.Choice(["png", "svg"]), default="png", show_default=True)
+def report(
+    paths: tuple[str, ...], output: str, names: tuple[str, ...], open_it: bool, images: str | None, image_format: str
+) -> None:
     """Write a report of finished runs: one HTML file that needs no network (extra: report)."""
+    from qtrain.report import images as files
     from qtrain.report import page, read_runs
 
     runs, unfinished = read_runs(paths, names)
     page.write(runs, output)
+    if images:
+        click.echo(f"{images}: {len(files.write(runs, images, image_format))} images")
     for path in unfinished:
         click.echo(f"left out, not finished: {path}", err=True)
     click.echo(f"{output}: {len(runs)} run{'s' if len(runs) != 1 else ''}")

@@ -33,6 +33,11 @@ def kib(n_bytes: float | None) -> str:
     return "-" if n_bytes is None else f"{n_bytes / 1024:,.1f} KiB"
 
 
+def say(console: Console, line: str) -> None:
+    """Print a sentence: between its words broken to a terminal's width, as one line into a file or a pipe."""
+    console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)
+
+
 @contextlib.contextmanager
 def progress_display(console: Console) -> Iterator[Callable[[Any], None] | None]:
     """A live line of step, accuracy, kept share, threshold, energy and time left; nothing if not a terminal."""
@@ -90,7 +95,7 @@ def show_result(console: Console, result: dict[str, Any]) -> None:
     console.print(head)
     show_bills(console, result["bills"])
     for note in result.get("warnings", ()):
-        console.print(f"[yellow]warning:[/] {note}", highlight=False)
+        say(console, f"warning: {note}")
 
 
 def _learned(result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -111,7 +116,7 @@ def show_bills(console: Console, bills: list[dict[str, Any]]) -> None:
     for bill in bills:
         console.print(_phases(bill))
         for line in bill_lines(bill):
-            console.print(line, highlight=False, soft_wrap=True)
+            say(console, line)
 
 
 def _phases(bill: dict[str, Any]) -> Table:

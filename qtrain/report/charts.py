@@ -18,7 +18,7 @@ Chart = dict[str, Any]
 
 ROLE_GROUPS = {
     "parameters": ("master weights", "momentum", "statistics", "weight codes", "frozen weights"),
-    "saved for the backward pass": ("saved activations", "relu masks", "pool indices"),
+    "saved for backward": ("saved activations", "relu masks", "pool indices"),
     "activations": ("activations", "images"),
     "errors": ("errors",),
     "gradients": ("gradients",),
@@ -58,6 +58,8 @@ def accuracy(run: FinishedRun, rows: Sequence[Mapping[str, Any]]) -> Chart | Non
     # a row repeats the accuracy measured last
     points = [after for row, after in itertools.pairwise(rows) if row["accuracy"] != after["accuracy"]]
     points = [*points, {**rows[-1], "accuracy": run.result["accuracy"]}]
+    if len(points) == 1 and run.baseline is None:  # the headline says it
+        return None
     chart = _lines(points, "Accuracy", "Test accuracy, measured after each pass over the data.", ["accuracy"], "share")
     dense = run.baseline
     if chart is not None and dense is not None:

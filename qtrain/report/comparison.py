@@ -18,8 +18,9 @@ from qtrain.report.settings import SEED, differences, label
 class Row:
     """A setting on a device: means over its seeds, `_std` the sample standard deviation (None of one seed).
 
-    Energy and time are those of the whole run, its steps or its instances. `pareto`: no other setting is at least as
-    good on the device in accuracy (in loss, where there is none), energy and RAM, and better in one of them.
+    Energy and time are those of the whole run, its steps or its instances. `pareto`: no other setting that
+    fits the device is at least as good there in accuracy (in loss, where there is none), energy and RAM, and better in
+    one of them; of settings that do not fit only where none does.
     """
 
     setting: str
@@ -70,9 +71,10 @@ def compare(runs: Sequence[FinishedRun]) -> list[Row]:
     rows = [_row(group, own, i) for group, own in zip(groups, values, strict=True) for i in range(len(group[0].bills))]
     marked: dict[int, bool] = {}
     for device in dict.fromkeys(row.device for row in rows):
-        there = [i for i, row in enumerate(rows) if row.device == device]
+        own = [i for i, row in enumerate(rows) if row.device == device]
+        there = [i for i in own if rows[i].fits is not False] or own  # a setting that does not fit is no choice
         marked |= dict(zip(there, front([rows[i].objectives for i in there]), strict=True))
-    return [dataclasses.replace(row, pareto=marked[i]) for i, row in enumerate(rows)]
+    return [dataclasses.replace(row, pareto=marked.get(i, False)) for i, row in enumerate(rows)]
 
 
 def _row(group: Sequence[FinishedRun], values: dict[str, Any], i: int) -> Row:

@@ -69,9 +69,9 @@ def overview(rows: Sequence[Row], anchors: Mapping[Any, str], charts: Sequence[s
     return (
         '<section id="comparison"><h2>Comparison</h2>'
         f"{''.join(map(figure, charts))}"
-        "<h3>All settings</h3><p>● on the Pareto front: no other setting is as good in accuracy, energy and RAM. "
-        "Energy: of the run; latency: of an instance; saved: against dense float32 training on the same stream. "
-        "A heading sorts.</p>"
+        "<h3>All settings</h3><p>● on the Pareto front: no other setting that fits is as good in accuracy, energy and "
+        "RAM. Energy: of the run; latency: of an instance; saved: against dense float32 training on the same stream. "
+        "A heading sorts; a seed leads to its run.</p>"
         f"{table(header, body, 'sortable')}</section>"
     )
 
@@ -100,16 +100,18 @@ def section(run: FinishedRun, anchor: str, title: str, charts: Sequence[str], is
 
 def bills(run: FinishedRun) -> str:
     """A line a device: energy, time, memory, savings and what the numbers rest on."""
-    header = ["device", "energy", "time", "latency", "peak RAM", "fits", "energy saved", "rests on"]
-    rows = []
+    header = ["device", "energy", "time", "latency", "peak RAM", "fits", "energy saved"]
+    rows, notes = [], []
     for bill in run.bills:
         fits = {True: "yes", False: '<span class="bad">no</span>', None: "–"}[bill["fits"]]
         rows.append([
             escape(bill["device"]), micro(si(bill["energy_j"], "J")), micro(si(bill["time_s"], "s")),
             micro(si(bill["time_s"] / max(bill["n_instances"], 1), "s")), kib(bill["peak_ram_bytes"]), fits,
-            percent(bill["saved_energy_vs_fp32"]), escape("; ".join([*bill_lines(bill)[2:], *bill.get("notes", ())])),
+            percent(bill["saved_energy_vs_fp32"]),
         ])  # fmt: skip
-    return f"<h3>Devices</h3>{table(header, rows, 'bills')}"
+        lines = "; ".join([*bill_lines(bill)[2:], *bill.get("notes", ())])
+        notes.append(f"<p><strong>{escape(bill['device'])}</strong>: {escape(lines)}</p>")
+    return f"<h3>Devices</h3>{table(header, rows, 'bills')}{''.join(notes)}"
 
 
 def settings(run: FinishedRun) -> str:
@@ -137,7 +139,7 @@ def settings(run: FinishedRun) -> str:
     return (
         f"<h3>Settings</h3><p>Changed from the defaults: {', '.join(changed) or 'nothing'}</p>"
         f"<details><summary>All settings</summary>{table(['option', 'value', 'meaning'], rows)}</details>"
-        "<details><summary>How it was made</summary>"
+        "<details class=about><summary>How it was made</summary>"
         f"{table(['', ''], [[escape(k), escape(str(v or '–'))] for k, v in about.items()])}</details>"
     )
 

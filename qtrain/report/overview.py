@@ -32,6 +32,7 @@ def _front(rows: Sequence[Row], anchors: dict[Any, str]) -> Chart:
         "quality": quality,
         "pareto": [row.pareto for row in rows],
         "fits": [row.fits for row in rows],
+        "usable": [row.fits is not False or not any(other.fits for other in rows) for row in rows],
         "n_seeds": [len(row.seeds) for row in rows],
         "links": [anchors[row.runs[0]] for row in rows],
     }

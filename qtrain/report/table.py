@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from qtrain.console import kib, percent, si
+from qtrain.console import kib, percent, say, si
 from qtrain.errors import QtrainError
 from qtrain.report.budget import Answer
 from qtrain.report.comparison import Row
@@ -48,11 +48,11 @@ def show(
         console.print(f"{sweep.n_trials} trials: {len(sweep.computed)} computed, {len(sweep.reused)} reused")
     show_rows(console, rows)
     for answer in answers:
-        console.print(answer_line(answer), highlight=False, soft_wrap=True)
+        say(console, answer_line(answer))
     for failure in sweep.failed:
-        console.print(f"[red]failed[/] {failure['run']}: {failure['error']}", highlight=False, soft_wrap=True)
+        say(console, f"failed {failure['run']}: {failure['error']}")
     for path in unfinished:
-        console.print(f"[yellow]unfinished[/] {path}: qtrain simulate --resume {path}", highlight=False, soft_wrap=True)
+        say(console, f"unfinished {path}: qtrain simulate --resume {path}")
 
 
 def show_rows(console: Console, rows: Sequence[Row]) -> None:
@@ -66,11 +66,8 @@ def show_rows(console: Console, rows: Sequence[Row]) -> None:
             else:  # what goes to a file or a pipe is not cut to a terminal's width
                 console.width = width
         console.print(table)
-    console.print("* on the Pareto front: no other setting is as good in accuracy, energy and RAM", highlight=False)
-    console.print(
-        "energy: of the run; latency: of an instance; saved: against dense float32 training on the same stream",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    say(console, "* on the Pareto front: no other setting that fits is as good in accuracy, energy and RAM")
+    say(console, "energy: of the run; latency: of an instance; saved: against dense float32 training, same stream")
 
 
 def _table(rows: Sequence[Row], savings: Sequence[str] = ("MACs", "bitops", "energy")) -> Table:

@@ -40,6 +40,14 @@ function runningMean(values, half) {
   });
 }
 
+/* 1, 2 and 5 of each decade written out: the axis's own labels of less than two decades are single digits. */
+function logTicks(values) {
+  const seen = values.filter((value) => value > 0), low = Math.min(...seen), high = Math.max(...seen);
+  const powers = Array.from({ length: Math.ceil(Math.log10(high / low)) + 2 }, (none, i) => Math.floor(Math.log10(low)) + i);
+  const all = powers.flatMap((power) => [1, 2, 5].map((digit) => Number(`${digit}e${power}`)));
+  return { tickvals: high / low < 300 ? all : all.filter((tick) => String(tick).replace(/0\.?/g, "").startsWith("1")) };
+}
+
 function layout(extra) {
   const axis = {
     gridcolor: css("--line"), zerolinecolor: css("--line"), linecolor: css("--line"), automargin: true,
@@ -50,11 +58,13 @@ function layout(extra) {
     font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: css("--text") },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 50, r: 12, t: 10, b: 40 },
     hoverlabel: { font: { family: getComputedStyle(document.body).fontFamily }, align: "left" }, height: 320,
-    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, xanchor: "left" },
     xaxis: { ...axis, ...xaxis, title: { ...axis.title, ...xaxis.title } },
     yaxis: { ...axis, ...yaxis, title: { ...axis.title, ...yaxis.title } }, ...rest,
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, xanchor: "left", traceorder: "normal", ...NARROW() },
   };
 }
+/* On a phone the legend stands in two columns of small print. */
+const NARROW = () => (innerWidth > 600 ? {} : { font: { size: 9 }, itemwidth: 30, entrywidthmode: "fraction", entrywidth: 0.5 });
 
 const DRAW = {
   lines(chart, choice) {
@@ -83,7 +93,7 @@ const DRAW = {
     const one = series.length === 1;
     const yaxis = { rangemode: chart.scale === "log" ? "normal" : "tozero", title: { text: one ? named(series[0]) : "" } };
     if (chart.scale === "share") Object.assign(yaxis, { tickformat: ".0%", range: [0, 1.02] });
-    if (chart.scale === "log") Object.assign(yaxis, { type: "log", nticks: 6, exponentformat: "none" });
+    if (chart.scale === "log") Object.assign(yaxis, { type: "log", ...logTicks(traces.flatMap((trace) => trace.y)) });
     const title = key === "energy_j" ? `energy spent, ${x.unit}` : named(key);
     return [traces, layout({ showlegend: traces.length > 1 && (!one || !!chart.reference), xaxis: { title: { text: title }, rangemode: "tozero" }, yaxis })];
   },
@@ -105,7 +115,6 @@ const DRAW = {
       barmode: "stack", height: 170 + 24 * names.length, bargap: 0.25,
       xaxis: { title: { text: `energy, ${scaled.unit}` } },
       yaxis: { categoryorder: "array", categoryarray: names.reverse() },
-      legend: { orientation: "h", y: 1.01, yanchor: "bottom", x: 0, traceorder: "normal" },
     })];
   },
 
@@ -137,8 +146,9 @@ const DRAW = {
       });
     }
     if (limit !== null) annotations.push({
-      xref: "paper", x: 0, xanchor: "left", yref: shown ? "y" : "paper", y: shown ? limit / 1024 : 1, showarrow: false,
+      xref: "paper", x: 1, xanchor: "right", yref: shown ? "y" : "paper", y: shown ? limit / 1024 : 1, showarrow: false,
       yanchor: "bottom", text: `${shown ? "" : "far above: "}the board's RAM, ${kib(limit)}`, font: { color: css("--bad") },
+      bgcolor: css("--panel"), opacity: 0.9,
     });
     const stage = (i) => { // selection, gradient and error passes alternate: the backward pass
       const phase = passes[i].split(" ")[0];
@@ -151,7 +161,6 @@ const DRAW = {
     })));
     return [traces, layout({
       height: 420, hovermode: "x unified", shapes, annotations,
-      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal" },
       xaxis: {
         title: { text: "passes of the step, in order" }, range: [-0.5, at.length - 0.5],
         tickvals: middles, ticktext: edges.map(stage), showgrid: false,
@@ -196,7 +205,7 @@ const DRAW = {
     ].join("<br>"));
     const order = quality.map((value, i) => i).sort((a, b) => c.energy_j[a] - c.energy_j[b]);
     let best = higher ? -Infinity : Infinity;
-    const line = order.filter((i) => (higher ? quality[i] > best : quality[i] < best) && ((best = quality[i]), true));
+    const line = order.filter((i) => chart.usable[i] && (higher ? quality[i] > best : quality[i] < best) && ((best = quality[i]), true));
     const group = (name, on, color) => {
       const at = quality.map((value, i) => i).filter((i) => on(i));
       return {
@@ -238,6 +247,16 @@ function draw(figure) {
   return Plotly.react(figure.querySelector(".plot"), traces, page, CONFIG);
 }
 
+/* A chart as it stands alone: with its title, on a ground of its own; a data address. */
+function image(figure, format) {
+  const chart = DATA[figure.dataset.chart], [data, page] = DRAW[chart.kind](chart, figure.dataset.choice);
+  const width = figure.clientWidth, height = page.height + 40;
+  const title = { text: chart.title, x: 0.01, xanchor: "left", yref: "container", y: 0.98, yanchor: "top", automargin: true };
+  const margin = { ...page.margin, t: page.margin.t + 30 };
+  const own = { ...page, title, width, height, margin, paper_bgcolor: css("--panel") };
+  return Plotly.toImage({ data, layout: own }, { format, width, height, scale: format === "png" ? 2 : 1 });
+}
+
 function dataTable(chart) {
   const names = Object.keys(chart.columns), n = chart.columns[names[0]].length;
   const cell = (tag, value) => element(tag, {
@@ -265,8 +284,8 @@ function furnish(figure) {
   const plot = element("div", { className: "plot" });
   const images = element("span", { className: "images" }, ["png", "svg"].map((format) => {
     const button = element("button", { type: "button", textContent: format.toUpperCase(), title: `Save as ${format}` });
-    const filename = chart.title.replaceAll(/\W+/g, "-");
-    button.addEventListener("click", () => Plotly.downloadImage(plot, { format, filename, scale: format === "png" ? 2 : 1 }));
+    const download = `${chart.title.replaceAll(/\W+/g, "-")}.${format}`;
+    button.addEventListener("click", async () => element("a", { download, href: await image(figure, format) }).click());
     return button;
   }));
   const table = element("details", {}, [element("summary", { textContent: "Data" })]);
@@ -323,6 +342,7 @@ document.addEventListener("click", (event) => {
 if (location.hash) go(location.hash.slice(1));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawn().forEach(draw));
 addEventListener("beforeprint", () => {
+  document.querySelectorAll("details[open] > details.about").forEach((details) => { details.open = true; });
   document.querySelectorAll("details[open] figure.chart, section figure.chart").forEach((figure) => {
     if (!("drawn" in figure.dataset)) show(figure);
     else draw(figure);
