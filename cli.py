@@ -272,7 +272,8 @@ def _print_bills(data: dict[str, Any], as_json: bool) -> None:
 def verify(file: str | None, steps: int, batch: int, as_json: bool, **given: Any) -> None:
     """Compare every stored tensor of training steps with an integer-only engine, bit for bit.
 
-    Of the file, and of simulate's options, those of model, data and numbers count. Exit code 1 if one element differs.
+    Of the file, and of simulate's options, those of model, data and numbers count. Exit code 1 if one element differs,
+    or if the numbers are not verifiable.
     """
     from rich.console import Console
 
@@ -287,7 +288,7 @@ def verify(file: str | None, steps: int, batch: int, as_json: bool, **given: Any
         click.echo(json.dumps(found))
     else:
         show_verification(Console(), found)
-    sys.exit(1 if found["mismatches"] else 0)
+    sys.exit(1 if found["mismatches"] or not found["verifiable"] else 0)
 
 
 @main.command()

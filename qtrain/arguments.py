@@ -22,9 +22,8 @@ def number_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def _options(command: Callable[..., Any], wanted: Callable[[str], bool]) -> Callable[..., Any]:
     from qtrain.experiment import options
 
-    command = click.option("--bits", metavar="N", help="Weights, activations, errors and gradients: 2 to 16, or 32.")(
-        command
-    )
+    for flag, metavar, text in _SHORTHANDS:
+        command = click.option(flag, metavar=metavar, help=text)(command)
     for option in reversed([option for option in options() if wanted(option.key)]):
         name = option.key.replace(".", "__")
         valid = "|".join(filter(None, option.choices)) if option.choices else option.range
@@ -37,6 +36,12 @@ def _options(command: Callable[..., Any], wanted: Callable[[str], bool]) -> Call
                 option.flag, name, default=None, multiple=option.per_item, help=text, metavar=_metavar(option)
             )(command)
     return command
+
+
+_SHORTHANDS = (
+    ("--format", "NAME", "Format of weights, activations, errors and gradients: as --weight-format."),
+    ("--bits", "N", "Weights, activations, errors and gradients: 2 to 16, or 32."),
+)
 
 
 def grid_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,7 +59,10 @@ def grid_options(command: Callable[..., Any]) -> Callable[..., Any]:
         else:
             metavar = _metavar(option).removesuffix(",...") + ",..."
             command = click.option(option.flag, name, multiple=True, help=text, metavar=metavar)(command)
-    return click.option("--bits", "numbers__bits", multiple=True, metavar="N,...", help="As for simulate.")(command)
+    for flag, metavar, _ in _SHORTHANDS:
+        name = f"numbers__{flag[2:]}"
+        command = click.option(flag, name, multiple=True, metavar=f"{metavar},...", help="As for simulate.")(command)
+    return command
 
 
 def budget_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,6 +102,8 @@ def described(file: str | None, given: dict[str, Any]) -> Any:
     changes: dict[str, Any] = {}
     if given.get("bits") is not None:
         changes["numbers.bits"] = whole_or_text(given["bits"])
+    if given.get("format") is not None:
+        changes["numbers.format"] = given["format"]
     for option in options():
         value = given.get(option.key.replace(".", "__"))
         if value in (None, ()):

@@ -87,6 +87,7 @@ def show_result(console: Console, result: dict[str, Any]) -> None:
         ("bit operations saved", f"{percent(result['saved']['bitops'])} of dense float32, "
                                  f"{percent(result['saved_vs_same_bits']['bitops'])} of dense at the same bits"),
         *_learned(result),
+        *([("not verifiable", result["not_verifiable"])] if result.get("not_verifiable") else []),
         ("wall time", f"{result['wall_time_s']:.1f} s"),
         ("run", result["run"]),
     ]  # fmt: skip
@@ -195,7 +196,11 @@ def show_recipes(console: Console, recipes: Any) -> None:
 
 
 def show_verification(console: Console, report: dict[str, Any]) -> None:
-    """A line a layer: elements compared and mismatches by pass, and how its sums are kept exact."""
+    """A line a layer: elements compared and mismatches by pass, and how its sums are kept exact; one line of numbers
+    that are not verifiable."""
+    if not report["verifiable"]:
+        console.print(f"not verifiable: {report['reason']}", highlight=False, soft_wrap=True)
+        return
     passes = ("forward", "error", "gradient", "update")
     table = Table(title=f"{report['model']}, {report['numbers']}, {report['bits']} bits, {report['steps']} steps")
     for name in ("layer", *passes, "mismatches", "assurance"):

@@ -46,6 +46,9 @@ def export(run: str | Path, fmt: str = "qcdq", path: str | Path | None = None) -
     target = Path(path) if path is not None else folder.path / f"model.{fmt}.onnx"
     from qtrain.layers.export import exportable
 
+    other = {formats for layer in net.network.layers if (formats := net.plan.formats_for(layer.name).unusual)}
+    if other and not net.native:
+        raise QtrainError(f"{run}: only fixed point can be exported, the run has {'; '.join(sorted(other))}")
     model = net.model if net.native else exportable(net)
     widest = max((q.format.bits for n, q in net.quantizers().items() if n.endswith((".weight", ".output"))), default=0)
     if fmt == "qcdq" and widest > MAX_QCDQ_BITS:

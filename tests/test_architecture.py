@@ -20,7 +20,7 @@ ARROWS = {
     "data": set(),
     "filters": {"formats", "layers"},
     "recipes": {"formats", "layers", "data", "experiment", "models"},
-    "experiment": {"recipes"},
+    "experiment": {"recipes", "formats"},
     "store": {"experiment"},
     "summary": set(),
     "console": set(),

@@ -14,7 +14,7 @@ from qtrain.experiment.layers import LayerRule
 from qtrain.experiment.learning import Adversarial, Contrast, SelfAdaptive, Sinkhorn, Stream
 from qtrain.experiment.methods import Filter, Prune
 from qtrain.experiment.options import Interval, Section, nearest, option
-from qtrain.experiment.sections import Data, Execution, Numbers, Optimizer, Train, bits
+from qtrain.experiment.sections import Data, Execution, Numbers, Optimizer, Train, written_out
 from qtrain.globs import matching
 
 
@@ -145,9 +145,10 @@ def _update_section(section: Any, values: object) -> Any:
     if not isinstance(values, Mapping):
         raise QtrainError(f"{section.PREFIX[:-1]} = {shown(values)}: must be a table, [{section.PREFIX[:-1]}]")
     changes = dict(values)
-    if isinstance(section, Numbers) and "bits" in changes:
-        leave_float32 = {"plan": Numbers.plan} if section.plan == "float32" else {}
-        changes = leave_float32 | bits(changes.pop("bits")) | changes
+    if isinstance(section, Numbers):
+        shorthand = "bits" in changes or "format" in changes
+        leave_float32 = {"plan": Numbers.plan} if shorthand and section.plan == "float32" else {}
+        changes = leave_float32 | written_out(changes)
     names = [f.name for f in dataclasses.fields(section)]
     for name in changes:
         if name not in names:
@@ -159,7 +160,8 @@ def _unknown(key: str) -> QtrainError:
     from qtrain.experiment.catalogue import options
 
     # whoever writes `lr` or `weight_bits` at the top level means the option of that name on the command line
-    full = {o.flag[2:].replace("-", "_"): o.key for o in options()} | {"bits": "numbers.bits"}
+    full = {o.flag[2:].replace("-", "_"): o.key for o in options()}
+    full |= {name: f"numbers.{name}" for name in ("bits", "format")}
     if key in full:
         return QtrainError(f"unknown key {shown(key)}; did you mean {full[key]!r}?")
     sections = {name.partition(".")[0] for name in full.values()} | {"layers"}

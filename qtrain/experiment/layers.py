@@ -9,7 +9,7 @@ from hwmodel.errors import shown
 from qtrain.errors import QtrainError
 from qtrain.experiment.methods import Prune
 from qtrain.experiment.options import checked, convert, nearest
-from qtrain.experiment.sections import Numbers
+from qtrain.experiment.sections import Numbers, written_out
 
 _FIELDS = {f.name: f for f in dataclasses.fields(Numbers) if f.name != "plan"}
 _VALID = "prune_keep and the keys of [numbers] but plan"
@@ -30,6 +30,7 @@ class LayerRule:
         if not isinstance(values, Mapping) or not values:
             raise QtrainError(f"{where}: must be a table with at least one of {_VALID}")
         _check_glob(glob, where)
+        values = written_out(values)
         for name in values:
             if name not in _FIELDS:
                 hint = nearest(name, _FIELDS)

@@ -1,13 +1,16 @@
 """The sections of an experiment: its options, their defaults, meaning and the values they allow."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hwmodel.errors import shown
 from qtrain.errors import QtrainError
 from qtrain.experiment.options import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, Interval, Section, option
+from qtrain.formats import names
 
 WIDTH = Interval(2, 16)
+ROLES = ("weight", "activation", "error", "gradient")
 COUNT = Interval(0, 10**9)
 ROUNDINGS = ("nearest-even", "nearest-away", "floor", "toward-zero", "stochastic")
 SCALES = ("dynamic", "delayed", "moving-average", "percentile", "static")
@@ -41,6 +44,12 @@ class Numbers(Section):
     momentum_bits: int = option(16, "bits of the momentum", valid=Interval(2, 32))
     accumulator_bits: int = option(32, "bits of the sums", valid=Interval(8, 64))
     norm_bits: int = option(8, "bits of a convolution's output as stored for a normalization", valid=Interval(2, 32))
+    weight_format: str = option("fixed", "format of the weights that compute, or any eXmY", valid=names.NAMES)
+    activation_format: str = option("fixed", "format of the activations, or any eXmY", valid=names.NAMES)
+    error_format: str = option("fixed", "format of the error maps, or any eXmY", valid=names.NAMES)
+    gradient_format: str = option("fixed", "format of the weight gradients, or any eXmY", valid=names.NAMES)
+    master_format: str = option("fixed", "format of the masters, or any eXmY", valid=names.NAMES)
+    momentum_format: str = option("fixed", "format of the momentum, or any eXmY", valid=names.NAMES)
     rounding: str = option("stochastic", "rounding of errors, gradients and updates", valid=ROUNDINGS)
     scale: str = option("delayed", "where the exponents of activations and errors come from", valid=SCALES)
     weight_rounding: str = option("nearest-even", "rounding of the weights that compute", valid=ROUNDINGS)
@@ -59,9 +68,24 @@ class Numbers(Section):
                 f"numbers.master_bits (--master-bits) = {self.master_bits}: must be at least "
                 f"numbers.weight_bits = {self.weight_bits}"
             )
+        for role in (*ROLES, "master", "momentum"):
+            self._check_format(role)
+
+    def _check_format(self, role: str) -> None:
+        """Raise QtrainError unless the role's format exists at its width."""
+        key = f"{role}_format"
+        name, n_bits = getattr(self, key), getattr(self, f"{role}_bits")
+        where = f"numbers.{key} (--{role}-format) = {shown(name)}"
+        try:
+            names.at(name, n_bits)
+        except QtrainError as error:
+            raise QtrainError(f"{where}: {error}") from None
+        if name != names.FLOAT32 and names.width(name, n_bits) != n_bits:
+            own = names.width(name, n_bits)
+            raise QtrainError(f"{where}: has {own} bits, numbers.{role}_bits is {n_bits}; give one of them alone")
 
 
-ROLE_WIDTHS = ("weight_bits", "activation_bits", "error_bits", "gradient_bits")
+ROLE_WIDTHS = tuple(f"{role}_bits" for role in ROLES)
 
 
 def bits(n: object) -> dict[str, object]:
@@ -75,6 +99,17 @@ def bits(n: object) -> dict[str, object]:
     if type(n) is not int or type(width) is not int or width not in WIDTH:
         raise QtrainError(f"numbers.bits (--bits) = {shown(n)}: must be 2 to 16, or 32 for float32")
     return plan | dict.fromkeys(ROLE_WIDTHS, width) | {"norm_bits": max(Numbers.norm_bits, width)}
+
+
+def written_out(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of [numbers] with the shorthands "bits" and "format" written out; keys given besides win.
+
+    Raises QtrainError for a width or a format that does not exist.
+    """
+    given = dict(values)
+    shorthand = {"format": given.pop("format")} if "format" in given else {}
+    widths = bits(given.pop("bits")) if "bits" in given else {}
+    return names.with_widths(shorthand, ROLES) | widths | names.with_widths(given, ROLES)
 
 
 @dataclass(frozen=True)

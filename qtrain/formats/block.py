@@ -21,12 +21,17 @@ MX_SCALE_EXPONENTS = (-127, 127)
 
 
 def block_peaks(x: Tensor, size: int, axis: int) -> Tensor:
-    """The largest magnitude of each element's block of `size` along `axis` (the last block may be shorter), float64 of
-    the shape of `x`."""
-    moved = x.double().abs().movedim(axis, -1)
-    length = moved.shape[-1]
-    blocks = F.pad(moved, (0, -length % size)).unflatten(-1, (-1, size))
-    return blocks.amax(-1, keepdim=True).expand_as(blocks).flatten(-2)[..., :length].movedim(-1, axis)
+    """The largest magnitude of each block of `size` along `axis` (the last block may be shorter), float64, the axis
+    last."""
+    moved = x.abs().movedim(axis, -1)
+    blocks = F.pad(moved, (0, -moved.shape[-1] % size)).unflatten(-1, (-1, size))
+    return blocks.amax(-1).double()
+
+
+def by_element(blocks: Tensor, size: int, axis: int, x: Tensor) -> Tensor:
+    """What `block_peaks` has a value a block of, for every element of `x`."""
+    spread = blocks.unsqueeze(-1).expand(*blocks.shape, size).flatten(-2)
+    return spread[..., : x.shape[axis]].movedim(-1, axis)
 
 
 def floor_log2(x: Tensor) -> Tensor:
@@ -49,6 +54,9 @@ class BlockFloat:
 
     def scale_for(self, x: Tensor) -> Tensor:
         """The exponent of every element, int64."""
+        return by_element(self._exponents(x), self.block, min(self.axis, x.dim() - 1), x)
+
+    def _exponents(self, x: Tensor) -> Tensor:
         peak = block_peaks(x, self.block, min(self.axis, x.dim() - 1))
         exponent = floor_log2(peak) + 1 - self.max_code.bit_length()
         exponent = exponent.clamp(min=MIN_EXPONENT)
@@ -61,9 +69,9 @@ class BlockFloat:
     def quantize(
         self, x: Tensor, rounding: str = "nearest-even", stream: Stream | None = None, scale: Tensor | None = None
     ) -> Tensor:
-        exponent = self.scale_for(x) if scale is None else scale
-        codes = round_to_integer(x.double() * power_of_two(-exponent), rounding, stream)
-        return (codes.clamp_(-self.max_code, self.max_code) * power_of_two(exponent)).to(x.dtype)
+        step = _steps(self, x) if scale is None else power_of_two(scale).to(x.dtype)
+        codes = round_to_integer(x / step, rounding, stream)
+        return codes.clamp_(-self.max_code, self.max_code).mul_(step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,9 @@ class Microscaling:
 
     def scale_for(self, x: Tensor) -> Tensor:
         """The shared exponent of every element, int64."""
+        return by_element(self._exponents(x), self.block, min(self.axis, x.dim() - 1), x)
+
+    def _exponents(self, x: Tensor) -> Tensor:
         peak = block_peaks(x, self.block, min(self.axis, x.dim() - 1))
         top = 0 if self.element is None else self.element.max_exponent
         return (floor_log2(peak) - top).clamp(*MX_SCALE_EXPONENTS)
@@ -95,10 +106,16 @@ class Microscaling:
     def quantize(
         self, x: Tensor, rounding: str = "nearest-even", stream: Stream | None = None, scale: Tensor | None = None
     ) -> Tensor:
-        exponent = self.scale_for(x) if scale is None else scale
-        scaled = x.double() * power_of_two(-exponent)
+        step = _steps(self, x) if scale is None else power_of_two(scale).to(x.dtype)
+        scaled = x / step
         if self.element is None:
-            codes = round_to_integer(scaled * 64, rounding, stream).clamp_(-127, 127) / 64
+            codes = round_to_integer(scaled.mul_(64), rounding, stream).clamp_(-127, 127).div_(64)
         else:
             codes = self.element.quantize(scaled, rounding, stream)
-        return (codes * power_of_two(exponent)).to(x.dtype)
+        return codes.mul_(step)
+
+
+def _steps(fmt: BlockFloat | Microscaling, x: Tensor) -> Tensor:
+    """2^exponent of every element's block, in the dtype of `x`, which represents it exactly."""
+    steps = power_of_two(fmt._exponents(x)).to(x.dtype)
+    return by_element(steps, fmt.block, min(fmt.axis, x.dim() - 1), x)

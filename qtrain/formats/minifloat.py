@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from qtrain.formats.fixed import MIN_EXPONENT
 from qtrain.formats.integers import power_of_two
 from qtrain.formats.noise import Stream
 from qtrain.formats.rounding import round_to_integer
@@ -33,6 +35,8 @@ class Minifloat:
             raise ValueError(f"unknown specials {self.specials!r} (valid: {', '.join(SPECIALS)})")
         if not (1 + (self.specials == "ieee") <= self.exponent_bits <= 8 and 0 <= self.mantissa_bits <= 23):
             raise ValueError(f"no minifloat has {self.exponent_bits} exponent and {self.mantissa_bits} mantissa bits")
+
+    signed: ClassVar[bool] = True
 
     @property
     def bits(self) -> int:
@@ -60,19 +64,45 @@ class Minifloat:
     def scale_for(self, x: Tensor) -> None:
         return None
 
-    def limits(self, scale: object = None) -> tuple[Tensor, Tensor]:
-        top = torch.tensor(self.max_value, dtype=torch.float64)
+    def exponent_for(self, amax: float) -> int:
+        """The smallest e, at least MIN_EXPONENT, with max_value * 2^e >= amax: a tensor's scale (Micikevicius et al.
+        2022, "FP8 Formats for Deep Learning", section 4). 0 for an exponent as wide as float32's, which needs none."""
+        if self.exponent_bits == FLOAT32.exponent_bits:
+            return 0
+        mantissa, power = math.frexp(amax)
+        top, width = math.frexp(self.max_value)
+        return max(power - width + (mantissa > top), MIN_EXPONENT) if mantissa else MIN_EXPONENT
+
+    def limits(self, scale: int | None = None) -> tuple[Tensor, Tensor]:
+        top = torch.tensor(math.ldexp(self.max_value, scale or 0), dtype=torch.float64)
         return -top, top
 
     def quantize(
-        self, x: Tensor, rounding: str = "nearest-even", stream: Stream | None = None, scale: object = None
+        self, x: Tensor, rounding: str = "nearest-even", stream: Stream | None = None, scale: int | None = None
     ) -> Tensor:
-        """Every element rounded in units of its binade's step."""
+        """Every element rounded in units of its binade's step; the grid lies at 2^scale (None: 1)."""
+        shift = scale or 0
+        low, high = self.min_exponent + shift, self.max_exponent + shift
+        top = math.ldexp(self.max_value, shift)
+        if x.dtype == torch.float32 and low - self.mantissa_bits >= _NORMAL and high <= -_NORMAL:
+            step = _float32_binades(x, low, high, self.mantissa_bits)
+            return round_to_integer(x / step, rounding, stream).mul_(step).clamp_(-top, top)
         wide = x.double()
         exponent = torch.frexp(wide).exponent.long() - 1  # |x| in [2^e, 2^(e+1))
-        exponent = exponent.clamp(self.min_exponent, self.max_exponent) - self.mantissa_bits
+        exponent = exponent.clamp(low, high) - self.mantissa_bits
         codes = round_to_integer(wide * power_of_two(-exponent), rounding, stream)
-        return (codes * power_of_two(exponent)).clamp_(-self.max_value, self.max_value).to(x.dtype)
+        return (codes * power_of_two(exponent)).clamp_(-top, top).to(x.dtype)
+
+
+_NORMAL = -126
+"""Exponent of float32's smallest normal number."""
+
+
+def _float32_binades(x: Tensor, low: int, high: int, mantissa_bits: int) -> Tensor:
+    """2^(e - mantissa_bits) for the binade e of every element, held to low .. high, out of float32's own exponent."""
+    bits = x.view(torch.int32).bitwise_and(0x7F800000)
+    bits.clamp_((low + 127) << 23, (high + 127) << 23).sub_(mantissa_bits << 23)
+    return bits.view(torch.float32)
 
 
 E4M3 = Minifloat(4, 3, "fn")

@@ -31,7 +31,8 @@ FAMILIES: dict[str, Callable[[int], Format]] = {
 
 
 def names() -> tuple[str, ...]:
-    """Every name of a fixed list; besides these, eXmY names the IEEE-like minifloat of X exponent, Y mantissa bits."""
+    """Every name of a fixed list; besides these, eXmY names the IEEE-like minifloat of X exponent, Y mantissa bits,
+    eXmY-finite the one without infinities and NaN."""
     return (*NAMED, *(family.format(bits) for family in FAMILIES for bits in WIDTHS))
 
 
@@ -43,10 +44,10 @@ def by_name(name: str) -> Format:
         found = re.fullmatch(family.format(r"(\d+)"), name)
         if found and int(found[1]) in WIDTHS:
             return make(int(found[1]))
-    split = re.fullmatch(r"e(\d)m(\d+)", name)
+    split = re.fullmatch(r"e(\d)m(\d+)(-finite)?", name)
     if split:
         try:
-            return mf.Minifloat(int(split[1]), int(split[2]))
+            return mf.Minifloat(int(split[1]), int(split[2]), "finite" if split[3] else "ieee")
         except ValueError as error:
             raise QtrainError(f"format {name}: {error}; use 2 to 8 exponent and 0 to 23 mantissa bits") from error
     raise QtrainError(unknown("format", name, names()))

@@ -24,7 +24,7 @@ def is_dense(x: Tensor) -> bool:
     return x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
 
 
-def quantize_tiled(x: Tensor, inverse: float, step: float, low: int, high: int, stream: Stream) -> Tensor:
+def quantize_tiled(x: Tensor, inverse: float, step: float, low: float, high: float, stream: Stream) -> Tensor:
     """clamp(stochastic round(x * inverse), low, high) * step for a dense x [n, ...] on the CPU, laid out like x."""
     last = x.dim() == 4 and not x.is_contiguous()
     out = torch.empty_like(x)
@@ -64,7 +64,7 @@ class _Scratch:
         self.noise, self.whole, self.part = (torch.empty(length, dtype=dtype) for _ in range(3))
 
     def round(self, source: Tensor, target: Tensor, start: int, length: int, key: int, inverse: float, step: float,
-              low: int, high: int) -> None:  # fmt: skip
+              low: float, high: float) -> None:  # fmt: skip
         """Round source[start : start + length] into target; the words hold the logical indices."""
         word, shifted = self.word[:length], self.shifted[:length]
         word.bitwise_xor_(key)

@@ -11,7 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwmodel.operations import MAC_KINDS, Widths
+from qtrain.formats import names
 from qtrain.formats.fixed import FixedPoint, FixedTensor
+from qtrain.formats.registry import by_name
+from qtrain.layers.emulated import EmulatedQuantizer
 from qtrain.layers.floating import AutogradUnit, PassThrough
 from qtrain.layers.forward import ForwardQuantizer
 from qtrain.layers.mac import MacQuantizers, MacUnit
@@ -44,19 +47,26 @@ class _Points:
         self.plan = plan
         self.made: list[Quantizer] = []
         self.last = ""  # the layer whose output is the logits
+        self.floating_norms = plan.floating  # normalizations compute in float32
 
     def point(self, layer: str, role: str, bits: int, *, signed: bool = True, scale: str | None = None,
               activation: str = "none") -> Callable[..., FixedTensor]:  # fmt: skip
-        """A quantizer named `layer.role`, by the layer's rules, or of the exponent rule `scale`; float32 plans get the
-        one that changes nothing."""
-        if self.plan.floating:
-            return PassThrough(activation)
+        """A quantizer named `layer.role`, by the layer's formats and rules, or of the exponent rule `scale`; float32
+        gets the one that changes nothing. Logits are fixed point in all plans but float32: the softmax is integer
+        arithmetic."""
         kind, rules = KIND.get(role, "gradient"), self.plan.rules_for(layer)
+        held = role in ("scale", "shift") or (role == "output" and layer == self.last)
+        chosen = names.FIXED if held else self.plan.formats_for(layer).of(kind)
+        if self.plan.floating or chosen == names.FLOAT32:
+            return PassThrough(activation)
         name = f"{layer}.{role}"
         stream_id = zlib.crc32(name.encode())
         fmt, rounding, scale = FixedPoint(bits, signed), rules.rounding_of(kind), scale or rules.scale_of(kind)
-        if role in FORWARD_ROLES:
-            quantizer: Quantizer = ForwardQuantizer(fmt, rounding, scale, stream_id, name, role)
+        if chosen != names.FIXED:
+            other = by_name(names.at(chosen, bits))
+            quantizer: Quantizer = EmulatedQuantizer(other, rounding, scale, stream_id, name, activation)
+        elif role in FORWARD_ROLES:
+            quantizer = ForwardQuantizer(fmt, rounding, scale, stream_id, name, role)
         else:
             quantizer = Quantizer(fmt, rounding, scale, stream_id, name)
         quantizer.whole = kind == "weight"
@@ -70,6 +80,8 @@ def build_units(steps: list[Step], plan: NumberPlan, pruner: Pruner) -> tuple[li
     unsigned: dict[str, bool] = {}
     units: list[Any] = []
     last = points.last = steps[-2].layer.name
+    maps = [plan.formats_for(step.layer.name) for step in steps]
+    points.floating_norms |= any({f.activation_format, f.error_format} != {names.FIXED} for f in maps)
     for step in steps:
         layer = step.layer
         widths = plan.for_layer(layer.name)
@@ -101,7 +113,6 @@ def _native_unit(step: Step, widths: Widths, bits: int, positive: bool, points: 
 
 def _unit(step: Step, widths: Widths, bits: int, positive: bool, points: _Points, pruner: Pruner) -> Any:
     layer, name = step.layer, step.layer.name
-    floating = points.plan.floating
 
     def output() -> Callable[..., FixedTensor]:
         # the logits are a handful: their own maximum costs nothing, and they grow fastest when training starts
@@ -122,7 +133,7 @@ def _unit(step: Step, widths: Widths, bits: int, positive: bool, points: _Points
         return MacUnit(layer, step.module, step.pad, quantizers, pruner)
     if layer.kind == "batchnorm":
         assert step.module is not None
-        if floating:
+        if points.floating_norms:
             return AutogradUnit(layer, step.module, output(), error(), gradient)
         scale = points.point(name, "scale", widths.master_bits)
         shift = points.point(name, "shift", widths.master_bits)

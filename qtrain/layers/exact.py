@@ -25,8 +25,9 @@ SLACK = 1 - 2.0**-10
 MOST_PARTS = 16
 """Beyond this many parts of the batch one float64 pass costs less."""
 
-CARRIER, FLOAT64 = "carrier", "float64"
-"""How a pass was kept exact: in the carrier, under a certificate; in float64, for lack of one."""
+CARRIER, FLOAT64, INEXACT = "carrier", "float64", "not exact"
+"""How a pass was kept exact: in the carrier, under a certificate; in float64, for lack of one. INEXACT: it was not, its
+operands are no fixed point."""
 
 
 def limit(dtype: torch.dtype) -> float:

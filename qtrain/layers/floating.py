@@ -1,4 +1,4 @@
-"""Float32 layers: forward as they are, backward by PyTorch's own derivative of one layer."""
+"""Layers that compute in float32: forward as they are, backward by PyTorch's own derivative of one layer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class PassThrough:
 
 
 class AutogradUnit:
-    """A float32 normalization, whose backward is PyTorch's.
+    """A normalization in float32 on the master's parameters, whose backward is PyTorch's: that of the float32 plan, and
+    of a network any of whose activations or errors is no fixed point.
 
     `output` stores what the layer returns, `error` its input error, `gradient` each parameter's gradient.
     """
@@ -53,9 +54,9 @@ class AutogradUnit:
     def forward(self, tape: Tape, x: FixedTensor) -> FixedTensor:
         self.module.train(tape.training and x.values.numel() > x.values.shape[1])
         with torch.enable_grad():
-            leaf = x.values.detach().requires_grad_()
+            leaf = x.values.detach().to(self.module.weight.dtype).requires_grad_()  # type: ignore[arg-type]
             y = self.module(leaf)
-        out = self.output(y.detach(), tape.clock, tape.rows, learn=tape.training)
+        out = self.output(y.detach().to(x.values.dtype), tape.clock, tape.rows, learn=tape.training)
         tape.save(self.name, (out.values,), leaf, y)
         return out
 
@@ -64,6 +65,7 @@ class AutogradUnit:
         g = error.values
         if self.layer.activation != "none":
             g = through_activation(g, out, self.layer.activation)
+        g = g.to(y.dtype)
         if tape.narrowed is not None:  # the other instances bring no error
             g = torch.zeros_like(y).index_copy_(0, tape.narrowed, g)
         named = [(n, p) for n, p in self.module.named_parameters() if p.requires_grad and self._learns(n)]
@@ -74,7 +76,7 @@ class AutogradUnit:
         if not needed:
             return (None,)
         d_input = results[0] if tape.narrowed is None else results[0][tape.narrowed]
-        return (self.error(d_input, tape.clock, tape.rows),)
+        return (self.error(d_input.to(out.dtype), tape.clock, tape.rows),)
 
     def _learns(self, name: str) -> bool:
         return self.trains == "all" or (self.trains == "bias" and name.endswith("bias"))

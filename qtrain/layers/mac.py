@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hwmodel.operations import Layer
 from qtrain.formats.fixed import FixedTensor
-from qtrain.layers.exact import CARRIER, FLOAT64, bias_fits, gradient_parts, weights_fit
+from qtrain.layers.exact import CARRIER, FLOAT64, INEXACT, bias_fits, gradient_parts, weights_fit
 from qtrain.layers.pointwise import activate, through_activation
 from qtrain.layers.tape import Tape
 from qtrain.pruners import Pruner
@@ -67,10 +67,11 @@ class MacUnit:
         if not self.stride:
             source = source.flatten(1)
         bias = self._bias_on_grid(x, weight)
-        fits = x.exponent is None or weights_fit(weight, FixedTensor(source, x.exponent), self.groups, bias)
+        exact = x.exponent is not None and weight.exponent is not None
+        fits = not exact or weights_fit(weight, FixedTensor(source, x.exponent), self.groups, bias)
         carrier = source.dtype if fits else torch.float64
         operands = source.to(carrier), weight.values.to(carrier), None if bias is None else bias.to(carrier)
-        self.carried["forward"] = CARRIER if fits else FLOAT64
+        self.carried["forward"] = INEXACT if not exact else CARRIER if fits else FLOAT64
         if self.stride:
             y = F.conv2d(*operands, self.stride, self.padding, self.dilation, self.groups)
         else:
@@ -121,7 +122,8 @@ class MacUnit:
         mask = needed, self.trains == "all", self._learns_bias
         n = len(delta.values)
         whole = [(0, n)]
-        if delta.exponent is None:
+        if None in (delta.exponent, x.exponent, weight.exponent):
+            self.carried |= {"error": INEXACT, "gradient": INEXACT}
             return self._back(delta.values, x.values, weight.values, channels, mask)
         fits = not mask[0] or weights_fit(weight, delta, self.groups, transposed=True)
         parts = gradient_parts(delta, x, self.groups) if mask[1] else whole

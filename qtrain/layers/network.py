@@ -18,6 +18,7 @@ from hwmodel.schedule import Schedule
 from hwmodel.trace import Trace
 from qtrain.errors import QtrainError
 from qtrain.formats.fixed import FixedTensor, carrier_dtype
+from qtrain.formats.names import FIXED
 from qtrain.layers.build import build_units
 from qtrain.layers.graph import is_brevitas, trace
 from qtrain.layers.plan import NumberPlan
@@ -200,9 +201,14 @@ class QuantizedNetwork(nn.Module):
 
     @property
     def widest(self) -> int:
-        """Bits of the widest operand of any product."""
-        widths = [self.plan.for_layer(layer.name) for layer in self.network.layers]
-        return max(max(w.weight_bits, w.activation_bits, w.error_bits, w.norm_bits) for w in widths)
+        """Bits of the widest fixed-point operand of any product."""
+        found = [0]
+        for layer in self.network.layers:
+            widths, formats = self.plan.for_layer(layer.name), self.plan.formats_for(layer.name)
+            fixed = [role for role in ("weight", "activation", "error") if formats.of(role) == FIXED]
+            found += [getattr(widths, f"{role}_bits") for role in fixed]
+            found += [widths.norm_bits] if "activation" in fixed else []
+        return max(found)
 
     # -- autograd and state ----------------------------------------------------------------------------------------
 

@@ -19,8 +19,9 @@ from qtrain.engine import update as compiled
 from qtrain.errors import QtrainError
 from qtrain.formats.fixed import FixedPoint
 from qtrain.formats.noise import Stream
+from qtrain.layers.emulated import rounded, stored_format
 from qtrain.layers.network import QuantizedNetwork
-from qtrain.layers.quantizer import Clock
+from qtrain.layers.quantizer import NEAREST, Clock
 
 CONSTANT_BITS = 16
 _HEADROOM = 2.0
@@ -45,7 +46,7 @@ class FixedSGD:
     ) -> None:
         self.net, self.lr, self.momentum, self.weight_decay, self.payer = net, lr, momentum, weight_decay, payer
         self.parameters = dict(net.model.named_parameters())
-        self.formats: dict[str, tuple[FixedPoint, FixedPoint]] = {}
+        self.formats: dict[str, tuple[Any, Any]] = {}  # of master and momentum
         self.roundings: dict[str, str] = {}
         self.exponents: dict[str, int] = {}
         self.velocity: dict[str, Tensor] = {}
@@ -59,13 +60,18 @@ class FixedSGD:
     def _settle(self, name: str, parameter: nn.Parameter) -> None:
         """Put the initial values on the master grid."""
         layer = name.rpartition(".")[0]
-        widths = self.net.plan.for_layer(layer)
-        master, velocity = FixedPoint(widths.master_bits), FixedPoint(widths.momentum_bits)
+        widths, formats = self.net.plan.for_layer(layer), self.net.plan.formats_for(layer)
+        master, _ = self.formats[name] = (
+            stored_format(formats.master_format, widths.master_bits),
+            stored_format(formats.momentum_format, widths.momentum_bits),
+        )
+        self.roundings[name] = self.net.plan.rules_for(layer).rounding_of("update")
+        if not isinstance(master, FixedPoint):
+            parameter.data.copy_(rounded(master, parameter.data, NEAREST, None))
+            return
         if widths.master_bits > 24 and parameter.dtype == torch.float32:
             parameter.data = parameter.data.double()
         amax = float(parameter.detach().abs().max())
-        self.formats[name] = (master, velocity)
-        self.roundings[name] = self.net.plan.rules_for(layer).rounding_of("update")
         self.exponents[name] = master.exponent_for(_HEADROOM * amax or _EMPTY_AMAX)
         parameter.data.copy_(master.quantize(parameter.data.double(), self.exponents[name]))
 
@@ -102,11 +108,13 @@ class FixedSGD:
             v = self._round(v, velocity_format, None, clock, f"{name}.momentum", name)
             self.velocity[name] = v.to(w.dtype, copy=True)
         stepped = weights.sub_(v.mul_(rate))
-        w.data.copy_(self._round(stepped, master, self.exponents[name], clock, f"{name}.master", name))
+        w.data.copy_(self._round(stepped, master, self.exponents.get(name), clock, f"{name}.master", name))
 
     def _compiled(self, name: str, w: nn.Parameter, clock: Clock, scale: float, rate: float) -> bool:
         """The same update by the compiled kernels; False where they do not apply."""
         assert w.grad is not None
+        if not all(isinstance(fmt, FixedPoint) for fmt in self.formats[name]):
+            return False
         before = self.velocity.get(name) if self.momentum else None
         terms = compiled.Terms(
             scale, constant(self.momentum), constant(self.weight_decay), rate, before is not None,
@@ -129,13 +137,13 @@ class FixedSGD:
     def _not_finite(self, name: str, clock: Clock) -> QtrainError:
         return QtrainError(f"{name} is not finite after step {clock.step}; lower the learning rate (--lr)")
 
-    def _round(
-        self, x: Tensor, fmt: FixedPoint, least: int | None, clock: Clock, stream_name: str, name: str
-    ) -> Tensor:
+    def _round(self, x: Tensor, fmt: Any, least: int | None, clock: Clock, stream_name: str, name: str) -> Tensor:
         low, high = torch.aminmax(x)
         amax = max(-float(low), float(high))
         if not math.isfinite(amax):
             raise self._not_finite(name, clock)
+        if not isinstance(fmt, FixedPoint):
+            return rounded(fmt, x, self.roundings[name], self._stream(clock, stream_name))
         exponent = fmt.exponent_for(amax)
         if least is not None:
             exponent = self.exponents[name] = max(least, exponent)

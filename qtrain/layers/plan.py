@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from hwmodel.operations import STOCHASTIC_ROLES, Widths
+from qtrain.formats import names
 from qtrain.globs import matching
 
-Part = TypeVar("Part", Widths, "Rules")
+Part = TypeVar("Part", Widths, "Rules", "Formats")
+ROLES = ("weight", "activation", "error", "gradient", "master", "momentum")
+"""What a plan may give a format of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,35 @@ class Rules:
         return tuple(role for role in STOCHASTIC_ROLES if self.rounding_of(role) == "stochastic")
 
 
+@dataclass(frozen=True, slots=True)
+class Formats:
+    """The number format of each role, by the names of `qtrain.formats.names`; widths are the role's own."""
+
+    weight_format: str = names.FIXED
+    activation_format: str = names.FIXED
+    error_format: str = names.FIXED
+    gradient_format: str = names.FIXED
+    master_format: str = names.FIXED
+    momentum_format: str = names.FIXED
+
+    def of(self, role: str) -> str:
+        """The format's name of the role weight, activation, error, gradient, master or momentum."""
+        return str(getattr(self, f"{role}_format"))
+
+    def widened(self, widths: Widths) -> Widths:
+        """`widths` as these formats have them: some have a width of their own."""
+        own: dict[str, Any] = {
+            f"{role}_bits": names.width(self.of(role), getattr(widths, f"{role}_bits")) for role in ROLES
+        }
+        return dataclasses.replace(widths, norm_bits=names.width(self.activation_format, widths.norm_bits), **own)
+
+    @property
+    def unusual(self) -> str:
+        """The roles that are no fixed point, such as "bfp weight, activation"; empty where all are."""
+        others = dict.fromkeys(name for role in ROLES if (name := self.of(role)) != names.FIXED)
+        return "; ".join(f"{name} {', '.join(r for r in ROLES if self.of(r) == name)}" for name in others)
+
+
 @dataclass(frozen=True)
 class NumberPlan:
     """Numbers of a training run. `layers` overrides single widths and rules by layer-name glob."""
@@ -57,6 +89,7 @@ class NumberPlan:
     rules: Rules = Rules()
     layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seed: int = 0
+    formats: Formats = Formats()
 
     @classmethod
     def fixed(
@@ -82,11 +115,17 @@ class NumberPlan:
     def for_layer(self, name: str) -> Widths:
         """Widths of the layer `name`."""
         widths = self._changed(self.widths, name)
-        return widths if self.floating else dataclasses.replace(widths, stochastic=self.rules_for(name).stochastic)
+        if self.floating:
+            return widths
+        return self.formats_for(name).widened(dataclasses.replace(widths, stochastic=self.rules_for(name).stochastic))
 
     def rules_for(self, name: str) -> Rules:
         """Roundings and exponent rules of the layer `name`."""
         return self._changed(self.rules, name)
+
+    def formats_for(self, name: str) -> Formats:
+        """Formats of the layer `name`."""
+        return self._changed(self.formats, name)
 
     def _changed(self, part: Part, name: str) -> Part:
         """`part` of the plan with what the layer's rules say of it."""

@@ -30,12 +30,24 @@ def differences(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
     for experiment, bits in zip(experiments, uniform, strict=True):
         own: dict[str, Any] = {BITS: bits} if as_bits and len(set(uniform)) > 1 else {}
         found.append(own | {option.flag[2:]: value(experiment, option.key) for option in varied})
+    for own in found:
+        _as_one_format(own)
     if len({experiment.layers for experiment in experiments}) > 1:
         for own, experiment in zip(found, experiments, strict=True):
             own["layers"] = "; ".join(f"{rule.glob} {_rule(dict(rule.values))}" for rule in experiment.layers) or "-"
     return found
 
 
+def _as_one_format(own: dict[str, Any]) -> None:
+    """Name the format of the four roles once where they have the same one."""
+    formats = {own.get(key) for key in _FORMATS}
+    if len(formats) == 1 and None not in formats:
+        own |= {"format": formats.pop()}
+        for key in _FORMATS:
+            del own[key]
+
+
+_FORMATS = ("weight-format", "activation-format", "error-format", "gradient-format")
 _SET_BY_BITS = (*_WIDTHS, "numbers.plan", "numbers.norm_bits")
 
 
@@ -48,7 +60,7 @@ def _rule(values: dict[str, Any]) -> str:
 
 
 def uniform_bits(experiment: Experiment) -> int | None:
-    """The N of the `--bits N` that gives the experiment's number formats; None if none does."""
+    """The N of the `--bits N` that gives the experiment's widths; None if none does."""
     for bits in (32 if experiment.numbers.plan == "float32" else experiment.numbers.weight_bits,):
         try:
             same = experiment.bits(bits).numbers == experiment.numbers

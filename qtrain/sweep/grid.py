@@ -14,7 +14,7 @@ from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment, Option, options, whole_or_text
 from qtrain.experiment import toml as tables_of
 
-BITS = "numbers.bits"
+BITS, FORMAT = "numbers.bits", "numbers.format"
 TABLE = "grid"
 """Table of a grid's TOML file that holds a list of values an option; the rest of the file is an experiment."""
 MAX_TRIALS = 10_000
@@ -69,8 +69,8 @@ class Grid:
         for key, given in texts.items():
             parts = [part for text in given for part in ([text] if key in _WHOLE else _split(text))]
             parts = list(dict.fromkeys(parts))
-            if key == BITS:
-                values: tuple[Any, ...] = tuple(map(whole_or_text, parts))
+            if key in (BITS, FORMAT):
+                values: tuple[Any, ...] = tuple(map(whole_or_text, parts) if key == BITS else parts)
             elif known[key].per_item:
                 base = base.with_options({key: tuple(parts)})
                 continue
@@ -106,7 +106,7 @@ def read_grid(path: str | Path) -> Grid:
 
 
 def _values(key: str, values: object) -> tuple[Any, ...]:
-    keys = {BITS} | {option.key for option in options() if is_axis(option)}
+    keys = {BITS, FORMAT} | {option.key for option in options() if is_axis(option)}
     if key not in keys:
         raise QtrainError(f"{TABLE}: {unknown('option', key, sorted(keys))}")
     if not isinstance(values, list) or not values:

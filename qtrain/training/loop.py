@@ -15,6 +15,7 @@ from qtrain import engine
 from qtrain.data.transforms import augment
 from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
+from qtrain.layers.exactness import not_verifiable
 from qtrain.recipes import Batch
 from qtrain.store import Run
 from qtrain.store.scalars import Scalars
@@ -273,6 +274,7 @@ class _Loop:
             "wall_time_s": time.perf_counter() - self.started,
             "instances": {"seen": self.totals.seen, "kept": self.totals.kept, "uncertain": self.totals.uncertain},
             "warnings": job.notices.lines,
+            "not_verifiable": not_verifiable(job.net.plan, job.net.network.layers),
             **record.summary(),
             "bills": record.bills(self.experiment.run.devices, self.experiment.run.kernels or None),
         }

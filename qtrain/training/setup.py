@@ -20,7 +20,7 @@ from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
 from qtrain.layers import NumberPlan, QuantizedNetwork, quantize
 from qtrain.layers.optimizer import FixedSGD
-from qtrain.layers.plan import Rules
+from qtrain.layers.plan import Formats, Rules
 from qtrain.recipes import Recipe
 from qtrain.store.tensors import read_tensors
 from qtrain.training.adapt import pretrain
@@ -100,7 +100,8 @@ def number_plan(experiment: Experiment) -> NumberPlan:
         **{f.name: given[f.name] for f in dataclasses.fields(Widths) if f.name in given}, stochastic=rules.stochastic
     )
     layers = {rule.glob: dict(rule.values) for rule in experiment.layers}
-    return NumberPlan("fixed", widths, rules, layers, experiment.seed)
+    formats = Formats(**{f.name: given[f.name] for f in dataclasses.fields(Formats)})
+    return NumberPlan("fixed", formats.widened(widths), rules, layers, experiment.seed, formats)
 
 
 def build(experiment: Experiment) -> Job:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from qtrain.layers import QuantizedNetwork
+from qtrain.layers.exactness import inexact
 from qtrain.layers.optimizer import FixedSGD
 from qtrain.training.setup import Job
 
@@ -48,10 +49,14 @@ def weights(job: Job) -> dict[str, np.ndarray]:
 
 
 def numbers(job: Job) -> dict[str, Any]:
-    """What the weights compute with: the main network's input shape, outputs and quantization points."""
+    """What the weights compute with: the main network's input shape, outputs and quantization points, and the layers
+    whose arithmetic is not exact, with the reason."""
     net = job.net
-    n_outputs = net.network.layers[-1].out_channels
-    return {"input_shape": net.input_shape, "n_outputs": n_outputs, "points": net.numbers_state()["points"]}
+    layers = net.network.layers
+    return {
+        "input_shape": net.input_shape, "n_outputs": layers[-1].out_channels,
+        "points": net.numbers_state()["points"], "not_exact": inexact(net.plan, layers),
+    }  # fmt: skip
 
 
 def _network_tensors(prefix: str, net: QuantizedNetwork, optimizer: FixedSGD) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from qtrain.experiment import Experiment
 from qtrain.formats.fixed import FixedTensor
 from qtrain.layers import NumberPlan, QuantizedNetwork, quantize
 from qtrain.layers.exact import CARRIER, FLOAT64
+from qtrain.layers.exactness import inexact, not_verifiable
 from qtrain.layers.graph import trace
 from qtrain.layers.optimizer import FixedSGD
 from qtrain.layers.probe import convolution_is_exact
@@ -68,14 +69,13 @@ def verify(experiment: Experiment, steps: int = 3, batch: int = 8, sgd: Sgd = SG
     """Train the experiment's model in its numbers, on its data, for `steps` steps of `batch` instances each, in the
     simulator and in the reference.
 
-    Returns {model, numbers, bits, steps, batch, elements, mismatches, first_mismatch, convolution_exact,
-    accumulator_bits_available, layers: [{layer, passes: {pass: {elements, mismatches, accumulator_bits,
-    accumulator_overflows}}, assurance}]}; the accumulator's numbers for conv and linear layers alone.
-    Raises QtrainError for numbers that have no integer definition.
+    Numbers without an integer definition give {verifiable: False, reason, elements: 0, ...}, others {model, numbers,
+    bits, steps, batch, elements, mismatches, first_mismatch, convolution_exact, accumulator_bits_available,
+    layers: [{layer, passes: {pass: {elements, mismatches, accumulator_bits, accumulator_overflows}}, assurance}]};
+    the accumulator's numbers for conv and linear layers alone.
+    Raises QtrainError for a model or data that does not exist.
     """
     model, numbers = experiment.model, experiment.numbers
-    if numbers.plan == "float32":
-        raise QtrainError("numbers float32 is not verifiable: float sums depend on their order; use fixed")
     info = models.info(model)
     if info.task != "classify":
         raise QtrainError(f"model {model} reconstructs its input; only softmax cross-entropy has an integer definition")
@@ -107,6 +107,8 @@ def verify_module(
     """`verify` for a module of your own: `batches` of pixels [n, C, H, W], labels [n] and, where they are
     part of a larger batch, their rows in it [n]; `train` globs of layers."""
     net = quantize(module, input_shape, plan, name=name)
+    if reason := not_verifiable(plan, net.network.layers):
+        return _unverified(net, reason)
     net.choose_trained(train)
     optimizer = FixedSGD(net, sgd.lr, sgd.momentum, sgd.weight_decay)
     reference: dict[Key, Stored] = {}
@@ -157,6 +159,7 @@ def _report(
                     passes[which]["accumulator_overflows"] = engine.overflows[place]
         rows.append({"layer": layer.name, "passes": passes, "assurance": _assurance(layer, passes, carried)})
     return {
+        "verifiable": True,
         "elements": sum(compared.elements.values()),
         "mismatches": sum(compared.mismatches.values()),
         "first_mismatch": compared.first,
@@ -164,6 +167,16 @@ def _report(
         "accumulator_bits_available": net.plan.widths.accumulator_bits,
         "layers": rows,
     }
+
+
+def _unverified(net: QuantizedNetwork, reason: str) -> dict[str, Any]:
+    """The report of numbers that nothing can be compared with: per layer what stands in the way."""
+    why = inexact(net.plan, net.network.layers)
+    rows = [
+        {"layer": layer.name, "passes": {}, "assurance": f"not exact: {why.get(layer.name, 'reads what is not')}"}
+        for layer in net.network.layers
+    ]
+    return {"verifiable": False, "reason": reason, "elements": 0, "mismatches": 0, "layers": rows}
 
 
 def _assurance(layer: Layer, passes: Iterable[str], carried: dict[tuple[str, str], set[str]]) -> str:

@@ -32,6 +32,9 @@ def values(option):
         return st.integers(16, 32)
     if option.key == "prune.gamma_error":
         return st.floats(1e-300, 1e300)
+    if option.key.endswith("_format"):  # of those that exist at every width the other keys draw
+        wide = option.key in ("numbers.master_format", "numbers.momentum_format")
+        return st.sampled_from(("fixed", "float32") if wide else ("fixed", "float32", "int"))
     if option.choices:
         return st.sampled_from(option.choices)
     one = {

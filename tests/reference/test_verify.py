@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from qtrain import engine
-from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
 from qtrain.formats.fixed import FixedTensor
 from qtrain.layers import NumberPlan
@@ -238,6 +237,11 @@ def test_a_shipped_network_on_real_digits(bits: int) -> None:
     assert report["elements"] > 3 * 4 * 0.9 * network_parameters
 
 
-def test_numbers_without_an_integer_definition_are_refused() -> None:
-    with pytest.raises(QtrainError, match="not verifiable"):
-        verify(Experiment(model="lenet5").bits(32))
+@pytest.mark.parametrize("fmt", ["float32", "bfp", "e5m2"])
+def test_numbers_without_an_integer_definition_are_said_so(fmt: str) -> None:
+    experiment = Experiment(model="lenet5").with_options({"numbers.format": fmt})
+    report = verify(experiment.bits(32) if fmt == "float32" else experiment)
+    assert not report["verifiable"]
+    assert ("float sums" if fmt == "float32" else fmt) in report["reason"]
+    assert report["elements"] == 0
+    assert all(layer["assurance"].startswith("not exact: ") for layer in report["layers"])
