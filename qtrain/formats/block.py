@@ -12,7 +12,7 @@ from qtrain.formats.fixed import MIN_EXPONENT
 from qtrain.formats.integers import power_of_two
 from qtrain.formats.minifloat import Minifloat
 from qtrain.formats.noise import Stream
-from qtrain.formats.rounding import round_to_integer
+from qtrain.formats.tiled import round_in_tiles
 
 MX_BLOCK = 32
 """Elements that share a scale: OCP Microscaling Formats (MX) Specification, version 1.0, section 5.2."""
@@ -70,7 +70,7 @@ class BlockFloat:
         self, x: Tensor, rounding: str = "nearest-even", stream: Stream | None = None, scale: Tensor | None = None
     ) -> Tensor:
         step = _steps(self, x) if scale is None else power_of_two(scale).to(x.dtype)
-        codes = round_to_integer(x / step, rounding, stream)
+        codes = round_in_tiles(x / step, rounding, stream)
         return codes.clamp_(-self.max_code, self.max_code).mul_(step)
 
 
@@ -109,7 +109,7 @@ class Microscaling:
         step = _steps(self, x) if scale is None else power_of_two(scale).to(x.dtype)
         scaled = x / step
         if self.element is None:
-            codes = round_to_integer(scaled.mul_(64), rounding, stream).clamp_(-127, 127).div_(64)
+            codes = round_in_tiles(scaled.mul_(64), rounding, stream).clamp_(-127, 127).div_(64)
         else:
             codes = self.element.quantize(scaled, rounding, stream)
         return codes.mul_(step)

@@ -12,7 +12,7 @@ from torch import Tensor
 from qtrain.formats.fixed import MIN_EXPONENT
 from qtrain.formats.integers import power_of_two
 from qtrain.formats.noise import Stream
-from qtrain.formats.rounding import round_to_integer
+from qtrain.formats.tiled import round_in_tiles
 
 SPECIALS = ("ieee", "fn", "finite")
 
@@ -86,11 +86,11 @@ class Minifloat:
         top = math.ldexp(self.max_value, shift)
         if x.dtype == torch.float32 and low - self.mantissa_bits >= _NORMAL and high <= -_NORMAL:
             step = _float32_binades(x, low, high, self.mantissa_bits)
-            return round_to_integer(x / step, rounding, stream).mul_(step).clamp_(-top, top)
+            return round_in_tiles(x / step, rounding, stream).mul_(step).clamp_(-top, top)
         wide = x.double()
         exponent = torch.frexp(wide).exponent.long() - 1  # |x| in [2^e, 2^(e+1))
         exponent = exponent.clamp(low, high) - self.mantissa_bits
-        codes = round_to_integer(wide * power_of_two(-exponent), rounding, stream)
+        codes = round_in_tiles(wide * power_of_two(-exponent), rounding, stream)
         return (codes * power_of_two(exponent)).clamp_(-top, top).to(x.dtype)
 
 

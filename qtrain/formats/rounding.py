@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from qtrain.formats.noise import NOISE_BITS, Stream, noise
-from qtrain.formats.tiled import is_dense, quantize_tiled
 
 ROUNDINGS = ("nearest-even", "nearest-away", "floor", "toward-zero", "stochastic")
 
@@ -34,8 +31,6 @@ def round_to_integer(x: Tensor, rounding: str, stream: Stream | None = None) -> 
         raise ValueError(f"unknown rounding {rounding!r} (valid: {', '.join(ROUNDINGS)})")
     if stream is None:
         raise ValueError("stochastic rounding needs a noise stream")
-    if x.numel() > 1 and x.device.type == "cpu" and is_dense(x):
-        return quantize_tiled(x, 1.0, 1.0, -math.inf, math.inf, stream)
     u = noise(x.shape, stream, x)
     fraction = x.abs()
     whole = fraction.floor()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from qtrain.formats.noise import MIX_MULTIPLIERS, MIX_SHIFTS, NOISE_BITS, Stream, row_indices, signed_word
+from qtrain.formats.rounding import round_to_integer
 
 TILE = 1 << 17
 """Elements of a tile: its five scratch tensors fill a second-level cache of 2 MiB, and 27 calls are repaid."""
@@ -53,6 +56,13 @@ def quantize_tiled(x: Tensor, inverse: float, step: float, low: float, high: flo
             torch.add(starts[row : row + count], part, out=scratch.word[:length].view(count, -1))
             scratch.round(source, target, row * size + column, length, key, inverse, step, low, high)
     return out
+
+
+def round_in_tiles(x: Tensor, rounding: str, stream: Stream | None) -> Tensor:
+    """`round_to_integer`; stochastic rounding of what lies dense on the CPU in tiles, of the same bits."""
+    if rounding == "stochastic" and stream is not None and x.numel() > 1 and x.device.type == "cpu" and is_dense(x):
+        return quantize_tiled(x, 1.0, 1.0, -math.inf, math.inf, stream)
+    return round_to_integer(x, rounding, stream)
 
 
 class _Scratch:
