@@ -6,116 +6,45 @@
 Cosmic Ray says what can be mutated and how (operators, comparisons, numbers, constants, conditions, loops, decorators).
 A room's places are drawn evenly, without repetition, and at each place one of its mutants: otherwise a plus, which
 Cosmic Ray replaces in eleven ways, would outweigh a comparison. What changes annotations alone is no mutant. Each is
-written into a clone of HEAD and put before the tests of its room alone, until the first fails. PyTorch and pytest are
-loaded once and forked, which makes a mutant cost a second instead of five. A mutant that takes ten times the processor
-time of the whole room is killed too (it loops). One JSON object a mutant, appended: a second run goes on from there.
+written into a clone of HEAD and put before the tests of its room alone, nearest first, until one fails. PyTorch and
+pytest are loaded once and forked, so that a mutant costs a second instead of five. One that takes ten times the
+processor time of the whole room is killed too (it loops). One JSON object a mutant, appended: a second run goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
+import importlib
 import json
 import os
-import random
 import resource
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
 from pathlib import Path
-from typing import Any
+
+from mutation_draw import ROOMS, draw
 
 ROOT = Path(__file__).parent.parent
-PRICING = (
-    "accelerator arithmetic bill cluster containers cores cost dataflow elementwise energy ethos kernels lifetimes mcu "
-    "memory memory_cure ne16 nests occupation operating_point operations passes pricing roofline row_stationary "
-    "schedule storage trace training_passes vector_unit work"
-)
-ROOMS = {
-    "formats": (80, "qtrain/formats/*.py", "tests/formats"),
-    "filters": (70, "qtrain/filters/*.py", "tests/filters"),
-    "pruners": (60, "qtrain/pruners/*.py", "tests/pruners"),
-    "pricing": (120, " ".join(f"hwmodel/{name}.py" for name in PRICING.split()), "tests/hwmodel"),
-}
-"""room -> (mutants drawn, modules, tests)"""
 MEMORY_BYTES = 12 << 30
 TIMES_THE_ROOM = 10
+Outcome = tuple[str, str, float]
 
 
-class _Plain(ast.NodeTransformer):
-    """Drops annotations: what the interpreter never looks at."""
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        node.annotation = ast.Constant(None)
-        return self.generic_visit(node)
-
-    def visit_arg(self, node: ast.arg) -> ast.AST:
-        node.annotation = None
-        return node
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.returns = None
-        return self.generic_visit(node)
+def nearest_first(clone: Path, tests: str, module: str) -> list[list[str]]:
+    """The room's test files in two rounds: the one that speaks of the module most often, then all others."""
+    files = sorted((clone / tests).glob("test_*.py"), key=lambda file: -file.read_text().count(module))
+    names = [str(file.relative_to(clone)) for file in files]
+    return [names[:1], names[1:]]
 
 
-def plain(source: str) -> str:
-    return ast.dump(_Plain().visit(ast.parse(source)))
-
-
-def mutants(path: Path) -> dict[tuple[int, int], list[dict[str, Any]]]:
-    """place (line, column) -> its mutants, each a record with the operator and which of its occurrences it is."""
-    from cosmic_ray.ast import ast_nodes, get_ast_from_path
-    from cosmic_ray.plugins import get_operator, operator_names
-
-    nodes = list(ast_nodes(get_ast_from_path(path)))
-    found = defaultdict(list)
-    for name in sorted(operator_names()):
-        kind = get_operator(name)
-        if kind.arguments():
-            continue  # replaces a variable that has to be named
-        places = [place for node in nodes for place in kind().mutation_positions(node)]
-        for occurrence, (start, _) in enumerate(places):
-            found[start].append({"operator": name, "occurrence": occurrence, "line": start[0]})
-    return found
-
-
-def mutated(path: Path, mutant: dict[str, Any]) -> str | None:
-    """The file's text with the mutant in it; None where only an annotation or nothing changes."""
-    from cosmic_ray.mutating import mutate_code
-    from cosmic_ray.plugins import get_operator
-
-    source = path.read_text()
-    text = mutate_code(source, get_operator(mutant["operator"])(), mutant["occurrence"])
-    try:
-        return None if text is None or plain(text) == plain(source) else text
-    except SyntaxError:
-        return None
-
-
-def draw(room: str, seed: int, clone: Path) -> list[dict[str, Any]]:
-    """The room's mutants for `seed`."""
-    n_mutants, modules, _ = ROOMS[room]
-    files = sorted(file for pattern in modules.split() for file in clone.glob(pattern))
-    places = [(file, options) for file in files for _, options in sorted(mutants(file).items())]
-    generator = random.Random(f"{seed}/{room}")
-    generator.shuffle(places)
-    drawn: list[dict[str, Any]] = []
-    for file, options in places:
-        mutant = generator.choice(options)
-        text = mutated(file, mutant)
-        if text is not None and len(drawn) < n_mutants:
-            name = f"{file.relative_to(clone)}:{mutant['line']}:{mutant['operator']}:{mutant['occurrence']}"
-            drawn.append({"id": name.replace("core/", ""), "room": room, "text": text, "file": file})
-    return drawn
-
-
-def run_tests(clone: Path, tests: str, cpu_s: float) -> tuple[str, str, float]:
+def run_tests(clone: Path, rounds: list[list[str]], cpu_s: float, keep_bytecode: bool = False) -> Outcome:
     """("survived" or how it was killed, the test that did it, seconds of processor time) in a fork."""
     with tempfile.TemporaryFile("w+") as output:
         child = os.fork()
         if child == 0:
-            _be_pytest(clone, tests, output.fileno(), int(cpu_s) + 1)
+            sys.dont_write_bytecode = not keep_bytecode  # two mutants of one second would share it
+            _be_pytest(clone, rounds, output.fileno(), int(cpu_s) + 1)
         _, status, used = os.wait4(child, 0)
         output.seek(0)
         failed = [line.split()[1] for line in output.read().splitlines() if line.startswith(("FAILED ", "ERROR "))]
@@ -125,7 +54,7 @@ def run_tests(clone: Path, tests: str, cpu_s: float) -> tuple[str, str, float]:
     return outcome, failed[0] if failed else "", used.ru_utime + used.ru_stime
 
 
-def _be_pytest(clone: Path, tests: str, output: int, cpu_s: int) -> None:
+def _be_pytest(clone: Path, rounds: list[list[str]], output: int, cpu_s: int) -> None:
     """Never returns."""
     import pytest
 
@@ -136,10 +65,12 @@ def _be_pytest(clone: Path, tests: str, output: int, cpu_s: int) -> None:
     os.chdir(clone)
     sys.path[:0] = [str(clone)]
     os.environ["PYTHONPATH"] = str(clone)
-    sys.dont_write_bytecode = True  # two mutants of one second would share their bytecode
     code = 1
     try:
-        code = pytest.main([tests, "-x", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider", "-p", "no:xdist"])
+        for files in rounds:
+            code = pytest.main([*files, "-x", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider", "-p", "no:xdist"])
+            if code:
+                break
     finally:
         sys.stdout.flush()
         os._exit(int(code))
@@ -148,15 +79,12 @@ def _be_pytest(clone: Path, tests: str, output: int, cpu_s: int) -> None:
 def load_libraries() -> None:
     """Everything the tests import and no mutant touches; property tests repeat their examples and shrink none."""
     os.environ["CI"] = "1"
-    import brevitas.nn
-    import ml_dtypes
-    import pytest
-    import scipy.stats
+    for name in ("brevitas.nn", "ml_dtypes", "pytest", "scipy.stats"):
+        importlib.import_module(name)
     from hypothesis import Phase, settings
 
     settings.register_profile("mutation", phases=(Phase.explicit, Phase.generate), database=None, deadline=None)
     settings.load_profile("mutation")
-    assert brevitas and ml_dtypes and pytest and scipy
 
 
 def attack(rooms: list[str], seed: int, only: set[str], results: Path) -> None:
@@ -170,7 +98,8 @@ def attack(rooms: list[str], seed: int, only: set[str], results: Path) -> None:
         for room in rooms:
             drawn = [m for m in draw(room, seed, clone) if m["id"] not in done and (not only or m["id"] in only)]
             tests = ROOMS[room][2]
-            outcome, test, room_s = run_tests(clone, tests, 3600) if drawn else ("survived", "", 0.0)
+            whole = nearest_first(clone, tests, room)
+            outcome, test, room_s = run_tests(clone, whole, 3600, True) if drawn else ("survived", "", 0.0)
             if outcome != "survived":
                 raise SystemExit(f"{test} fails without a mutant")
             for mutant in drawn:
@@ -178,8 +107,11 @@ def attack(rooms: list[str], seed: int, only: set[str], results: Path) -> None:
                 before, after = original.splitlines(), mutant["text"].splitlines()
                 change = [(a.strip(), b.strip()) for a, b in zip(before, after, strict=False) if a != b][:1]
                 file.write_text(mutant["text"])
+                for stale in (file.parent / "__pycache__").glob(f"{file.stem}.*"):
+                    stale.unlink()
                 try:
-                    outcome, test, cpu_s = run_tests(clone, tests, TIMES_THE_ROOM * room_s)
+                    rounds = nearest_first(clone, tests, file.stem)
+                    outcome, test, cpu_s = run_tests(clone, rounds, TIMES_THE_ROOM * room_s)
                 finally:
                     file.write_text(original)
                 record = {"id": mutant["id"], "room": room, "commit": commit, "outcome": outcome, "test": test,

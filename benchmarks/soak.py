@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import signal
@@ -83,7 +84,7 @@ def summarize(even: list[dict[str, float]], rows: list[dict[str, float]]) -> dic
     late = even[int(WARM_UP * len(even)) :]
     steps = [
         (b["time_s"] / 3600, (b["cpu_s"] - a["cpu_s"]) / (b["step"] - a["step"]))
-        for a, b in zip(rows, rows[1:], strict=False)
+        for a, b in itertools.pairwise(rows)
         if a["time_s"] >= late[0]["time_s"]
     ]
     quarter = max(1, len(steps) // 4)
