@@ -5,7 +5,7 @@
 
 Cosmic Ray says what can be mutated and how (operators, comparisons, numbers, constants, conditions, loops, decorators).
 A room's places are drawn evenly, without repetition, and at each place one of its mutants: otherwise a plus, which
-Cosmic Ray replaces in eleven ways, would outweigh a comparison. What changes annotations alone is no mutant. Each is
+Cosmic Ray replaces in eleven ways, would outweigh a comparison. What only type checkers read is no mutant. Each is
 written into a clone of HEAD and put before the tests of its room alone, nearest first, until one fails. PyTorch and
 pytest are loaded once and forked, so that a mutant costs a second instead of five. One that takes ten times the
 processor time of the whole room is killed too (it loops). One JSON object a mutant, appended: a second run goes on.

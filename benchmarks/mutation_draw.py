@@ -23,7 +23,11 @@ ROOMS = {
 
 
 class _Plain(ast.NodeTransformer):
-    """Drops annotations: what the interpreter never looks at."""
+    """Drops what only type checkers look at: annotations and `if TYPE_CHECKING`."""
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        checking = any(isinstance(part, ast.Name) and part.id == "TYPE_CHECKING" for part in ast.walk(node.test))
+        return ast.Pass() if checking else self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         node.annotation = ast.Constant(None)
@@ -60,7 +64,7 @@ def mutants(path: Path) -> dict[tuple[int, int], list[dict[str, Any]]]:
 
 
 def mutated(path: Path, mutant: dict[str, Any]) -> str | None:
-    """The file's text with the mutant in it; None where only an annotation or nothing changes."""
+    """The file's text with the mutant in it; None where nothing changes but for type checkers."""
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator
 

@@ -29,7 +29,11 @@ IMPORTS_BY_NAME = {
     "qtrain/models/catalog.py": "the files of its folder",
     "qtrain/recipes/__init__.py": "its own public names",
 }
-RUNS_PROGRAMS = {"qtrain/engine/build.py": "the compiler", "qtrain/store/environment.py": "git rev-parse"}
+RUNS_PROGRAMS = {
+    "qtrain/engine/build.py": "the compiler",
+    "qtrain/report/images.py": "Chromium",
+    "qtrain/store/environment.py": "git rev-parse",
+}
 
 
 def dotted(node: ast.expr) -> str:
