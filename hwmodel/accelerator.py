@@ -98,7 +98,14 @@ def _array(device: Device, nest: Nest, path: Datapath) -> Array:
         element_bytes=path.stored(nest.input_bits) / 8,
         sum_bytes=device.get("array.sum_bits", 32) / 8,
         output_cycles=device.get("array.output_cycles", 0.0),
+        filter_bytes=path.stored(nest.filter_bits) / 8,
+        buffer_rate=device.value("bandwidth.buffer") * _array_cycle(device, nest, path),
     )
+
+
+def _array_cycle(device: Device, nest: Nest, path: Datapath) -> float:
+    """Clock cycles in which the array does one cycle of its mapping."""
+    return path.slowdown(nest.input_bits, nest.filter_bits) / device.get("array.efficiency", 1.0)
 
 
 def _mapped(device: Device, nest: Nest, array: Array) -> Mapped:
@@ -150,7 +157,7 @@ def _add_nest(totals: _Totals, op: Op, nest: Nest, present: float, zeros: str, d
     in_flash = "flash_bytes" in device.constants and op.trains != "all" and op.phase != "gradient"
     flash = nest.n_filter * filter_b if in_flash else 0.0
     backing -= flash
-    compute = mapped.cycles * path.slowdown(nest.input_bits, nest.filter_bits) / device.get("array.efficiency", 1.0)
+    compute = mapped.cycles * _array_cycle(device, nest, path)
     totals.cycles += device.get("launch_cycles", 0.0) + max(
         compute * (present if zeros == "skipping" else 1.0),
         buffer / device.value("bandwidth.buffer"),

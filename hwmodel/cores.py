@@ -22,6 +22,8 @@ class Core:
 
     `bound` is the least number of cycles per product that the instruction set allows; `unpack` the cycles to take one
     element out of a container that is not in `native_bits`; `width` factors on products of wider operands ("16x8").
+    A core may be `like` another, `scale` times as many cycles; `float_product` is what a float product and sum take
+    longer than integer ones in a direct loop.
     """
 
     name: str
@@ -35,6 +37,9 @@ class Core:
     integer: Mapping[str, float]
     floating: Mapping[str, float]
     width: Mapping[str, float]
+    like: str = ""
+    scale: float = 1.0
+    float_product: float = 0.0
 
     def unit_cycles(self, kernel: str, floating: bool = False) -> float:
         """Cycles per unit of `kernel`; a backward product loop without a row of its own costs what the forward does.
@@ -57,7 +62,7 @@ class Library:
     source: str
     shape: Mapping[str, float]
     cores: tuple[str, ...]
-    direct: bool = False  # loops over taps instead of im2col and a matrix product
+    loops: tuple[str, ...] = ("depthwise-backward",)  # sets of direct loops (hwmodel.loops) that it runs
 
     def of(self, kernel: str) -> float:
         """The factor on a kernel's cycles."""
@@ -98,6 +103,9 @@ def core(name: str) -> Core:
         {**integer, **row.get("int", {})},
         {**floats, **row.get("float", {})},
         row.get("width", inherited.get("width", {})),
+        row.get("like", ""),
+        scale,
+        row.get("float_product", base.float_product * scale if base else 0.0),
     )
 
 
@@ -114,8 +122,9 @@ def library(name: str) -> Library:
         raise HwmodelError(unknown("kernel library", name, library_names()))
     row = rows[name]
     return Library(
-        name, row["basis"], row["source"], row.get("shape", {}), tuple(row.get("cores", ())), row.get("direct", False)
-    )
+        name, row["basis"], row["source"], row.get("shape", {}), tuple(row.get("cores", ())),
+        tuple(row.get("loops", Library.loops)),
+    )  # fmt: skip
 
 
 def fitted(what: str, name: str) -> Mapping[str, float]:

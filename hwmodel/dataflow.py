@@ -8,6 +8,7 @@ hwmodel.row_stationary.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,7 +20,7 @@ SUMS_SHARE = 7 / 8
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """Shape of a PE array, its register files in elements, and its buffer in bytes."""
+    """Shape of a PE array, its register files in elements, its buffer in bytes and bytes per cycle of the array."""
 
     dataflow: str
     rows: int
@@ -31,6 +32,8 @@ class Array:
     element_bytes: float
     sum_bytes: float
     output_cycles: float = 0.0
+    filter_bytes: float = 2.0
+    buffer_rate: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +104,9 @@ def backing_bytes(nest: Nest, array: Array, input_b: float, filter_b: float, out
     filters_wait = inputs * max(1.0, -(-filters // half)) + filters
     inputs_wait = inputs + filters * max(1.0, -(-inputs // half))
     best = min(filters_wait, inputs_wait)
-    k_tile = nest.k
-    while k_tile:
-        pixel_tile = max(1, int(SUMS_SHARE * array.buffer_bytes / (k_tile * array.sum_bytes)))
-        sums_wait = inputs * ceil_div(nest.k, k_tile) + filters * ceil_div(nest.pixels, pixel_tile)
-        best = min(best, sums_wait)
-        k_tile //= 2
+    turns = 1  # halves, quarters, ... of the filters: at each number of turns one filter more never moves fewer bytes
+    while turns < 2 * nest.k:
+        pixel_tile = max(1, int(SUMS_SHARE * array.buffer_bytes / (ceil_div(nest.k, turns) * array.sum_bytes)))
+        best = min(best, inputs * turns + filters * ceil_div(nest.pixels, pixel_tile))
+        turns *= 2
     return best + outputs

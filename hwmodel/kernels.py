@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from hwmodel.containers import container_bits
 from hwmodel.elementwise import RULES as ELEMENTWISE_RULES
 from hwmodel.errors import HwmodelError, unknown
+from hwmodel.loops import trips
 from hwmodel.operations import Op, quantize_charged_to
 from hwmodel.work import Work
 
@@ -89,17 +90,8 @@ def _product(
     return Work(
         kernel, op.report_phase, macs, macs, outputs, bits, unpacked,
         traffic + outputs * 4.0, weight_bytes,
-        max(1.0, macs / op.layer.n_weights / PIXELS_PER_PASS), _runs(op),
+        max(1.0, macs / op.layer.n_weights / PIXELS_PER_PASS), trips(op),
     )  # fmt: skip
-
-
-def _runs(op: Op) -> float:
-    """Runs of one tap's channels in a direct convolution: of the input forward, of the kept outputs in the error."""
-    layer = op.layer
-    if layer.kind == "linear" or op.phase == "gradient" or not op.macs:
-        return 0.0
-    channels = layer.in_channels if op.phase == "forward" else op.kept_channels
-    return op.macs / max(1.0, channels / layer.groups)
 
 
 def _forward(op: Op) -> Iterator[Work]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hwmodel import cores
+from hwmodel import cores, loops
 from hwmodel.containers import container_bits
 from hwmodel.cores import Core, Library
 from hwmodel.cost import KernelCost
@@ -63,10 +63,14 @@ def core_cycles(work: Work, floating: bool, core: Core, library: Library, factor
     if not work.macs:
         return work.units * unit(work.kernel) + work.outputs * unit(work.kernel + "_output") + unpacking
     bound = core.float_bound if floating else core.bound
-    product = max(unit(work.kernel) * _width(work, floating, core), bound)
-    cycles = work.units * product + work.outputs * unit(work.kernel + "_output")
-    if library.direct:
-        cycles += work.runs * core.unit_cycles("tap", floating) * factor
+    direct = loops.loop(library.loops, work.kernel, core.name)
+    if direct and work.trips:
+        longer = core.float_product if floating else 0.0
+        product = max((direct.product * _width(work, floating, core) + longer) * factor, bound)
+        cycles = direct.cycles(work.trips, product / factor) * factor
+    else:
+        product = max(unit(work.kernel) * _width(work, floating, core), bound)
+        cycles = work.units * product + work.outputs * unit(work.kernel + "_output")
     if work.kernel == "linear_gradient":  # small batches: rank-1 updates straight into the gradient
         cycles = min(cycles, work.units * max(unit("outer"), bound))
     return cycles + unpacking

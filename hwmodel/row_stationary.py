@@ -17,18 +17,29 @@ from hwmodel.nests import Nest
 
 @lru_cache(maxsize=10_000)
 def row_stationary(nest: Nest, array: Array) -> Mapped:
-    """The mapping with the most filters in a PE; among equals the one with the fewest cycles, then buffer
-    accesses.
+    """The mapping with the most filters in a PE; among equals the fastest, buffer traffic included, then the one with
+    the least traffic.
 
     Filters in a PE come first because its registers are the cheapest reuse. Partial sums and inputs of a
     pass lie in the buffer twice (one half works, the other loads), so wide maps leave room for fewer
     filters and sets: with this order of choices VGG-16's wide layers run at a quarter of the array, as its
-    published 0.7 frames/s demand.
+    published 0.7 frames/s demand. Sets and registers are allotted in powers of two whether the layer fills them or
+    not, so what a layer may choose from never grows with its channels: one channel more never costs less.
     """
     choices = list(_choices(nest, array))
     most = max(choice[1] for choice in choices)
     candidates = (_evaluate(nest, array, *choice) for choice in choices if choice[1] == most)
-    return min(candidates, key=lambda m: (m.cycles, m.buffer_inputs + m.buffer_filters + m.buffer_sums))
+    return min(candidates, key=lambda mapped: _cost(mapped, array))
+
+
+def _cost(mapped: Mapped, array: Array) -> tuple[float, float]:
+    """Cycles of array or buffer, whichever takes longer, and bytes through the buffer."""
+    moved = (
+        mapped.buffer_inputs * array.element_bytes
+        + mapped.buffer_filters * array.filter_bytes
+        + mapped.buffer_sums * array.sum_bytes
+    )
+    return max(mapped.cycles, moved / array.buffer_rate), moved
 
 
 def _choices(nest: Nest, array: Array) -> Iterator[tuple[int, int, int, int]]:
@@ -39,15 +50,15 @@ def _choices(nest: Nest, array: Array) -> Iterator[tuple[int, int, int, int]]:
     if nest.p <= array.cols * stacked:
         strips.add(nest.p)  # the whole map, its strips stacked in the array
     channels = _channels_in_pe(nest, array)
-    filters = _filters_in_pe(nest, array, channels)
+    filters = _filters_in_pe(nest, array)
     half = array.buffer_bytes / 2
     found = False
     for strip in strips:
         sets = stacked * (array.cols // strip) if strip <= array.cols else stacked // ceil_div(strip, array.cols)
         for f in _halves(filters):
-            for t in _powers(min(sets, ceil_div(nest.k, f))):
-                sums = min(nest.k, f * t) * strip * nest.q * array.sum_bytes
-                for u in _powers(min(sets // t, ceil_div(nest.c * nest.groups * nest.n, channels))):
+            for t in _powers(sets):
+                sums = f * t * strip * nest.q * array.sum_bytes
+                for u in _powers(sets // t):
                     inputs = channels * u * nest.input_rows(strip) * nest.input_width * array.element_bytes
                     if sums + inputs <= half:
                         found = True
@@ -85,9 +96,11 @@ def _channels_in_pe(nest: Nest, array: Array) -> int:
     return max(1, min(nest.c, array.input_registers // min(nest.s, array.input_registers)))
 
 
-def _filters_in_pe(nest: Nest, array: Array, channels: int) -> int:
-    """Filters whose rows fit a PE's filter registers and whose sums fit its sum registers, a power of two."""
-    row = min(nest.s, array.input_registers) * channels
+def _filters_in_pe(nest: Nest, array: Array) -> int:
+    """Filters, a power of two, whose rows fit a PE's filter registers beside as many channels as it can take, and whose
+    sums fit its sum registers."""
+    row = min(nest.s, array.input_registers)
+    row *= array.input_registers // row
     room = max(1, min(array.sum_registers, array.filter_registers // row))
     enough = 1 << (nest.k - 1).bit_length()
     return min(enough, 1 << (room.bit_length() - 1))

@@ -11,7 +11,8 @@ from hwmodel.cores import Library
 from hwmodel.kernels import works
 from hwmodel.operations import Layer, Op, Widths
 
-SIMD = Library("", "measured", "the plain SIMD kernels that a core's rows describe", {}, ())
+LOOPS = ("depthwise-backward", "depthwise-forward")
+SIMD = Library("", "measured", "the plain SIMD kernels that a core's rows describe", {}, (), LOOPS)
 PASSES = ("forward", "error", "gradient")
 OUTSIDE = ("requantize_weight", "stochastic_rounding")
 """Kernels of the Op that the measured routines did not run."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hwmodel.loops import Trips
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,8 +15,8 @@ class Work:
 
     `units` of the kernel's own kind (products, elements, parameters), `outputs` results each paying a set-up and a
     write, `macs` what the bill counts. `unpacked` elements leave a sub-byte container; `bits` are the widths of the
-    operands it multiplies. `weight_bytes` of frozen weights are read `reuse` times over. A direct loop meets its
-    products in `runs` of one tap's channels, each with an address and a border check of its own.
+    operands it multiplies. `weight_bytes` of frozen weights are read `reuse` times over. `trips` says how
+    often a direct loop would enter each of its levels.
     """
 
     kernel: str
@@ -25,4 +29,4 @@ class Work:
     sram_bytes: float = 0.0
     weight_bytes: float = 0.0
     reuse: float = 1.0
-    runs: float = 0.0
+    trips: Trips | None = None

@@ -29,7 +29,7 @@ int main(void) {
     if (PASS == 0) forward(&c, s, x, w, bias, y, columns);
     if (PASS == 1) input_error(&c, s, dy, w, y, rotated, columns);
     if (PASS == 2) weight_gradient(&c, x, dy, dw, columns, errors);
-    if (PASS == 3) update(master, x, c.out * c.channels * c.kernel * c.kernel, 3, 6, &state);
+    if (PASS == 3) update(master, x, c.out * (c.channels / c.groups) * c.kernel * c.kernel, 3, 6, &state);
     MARK(2);
     for (int i = 0; i < 16384; i++) sum = sum * 31 + (uint32_t)y[i];
     for (int i = 0; i < 8192; i++) sum = sum * 31 + (uint32_t)dw[i] + (uint32_t)master[i];

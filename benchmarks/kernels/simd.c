@@ -29,10 +29,11 @@ static inline int16_t *widened(const int8_t *from, int n, int16_t *to) {
     return to;
 }
 
-/* One patch of the map [side][side][channels] around (row, column), every `stride`-th tap zero where outside. */
-static KERNEL void im2col(const int8_t *map, int side, int channels, int kernel, int row, int column, int8_t *bytes) {
-    for (int fy = 0; fy < kernel; fy++)
-        for (int fx = 0; fx < kernel; fx++, bytes += channels) {
+/* One patch of the map [side][side][channels] from (row, column) on, zero where outside. */
+static KERNEL void im2col(const int8_t *map, int side, int channels, int height, int width, int row, int column,
+                          int8_t *bytes) {
+    for (int fy = 0; fy < height; fy++)
+        for (int fx = 0; fx < width; fx++, bytes += channels) {
             int y = row + fy, x = column + fx;
             if (y < 0 || y >= side || x < 0 || x >= side)
                 memset(bytes, 0, channels);
@@ -42,7 +43,8 @@ static KERNEL void im2col(const int8_t *map, int side, int channels, int kernel,
 }
 
 /* Sums of two rows of int8 weights with two columns of int16, all of length n. */
-static inline void block(const int8_t *w0, const int8_t *w1, const int16_t *c0, const int16_t *c1, int n, int32_t sum[4]) {
+static inline void block(const int8_t *w0, const int8_t *w1, const int16_t *c0, const int16_t *c1, int n,
+                         int32_t sum[4]) {
     int32_t s00 = sum[0], s01 = sum[1], s10 = sum[2], s11 = sum[3];
     for (; n >= 4; n -= 4, w0 += 4, w1 += 4, c0 += 4, c1 += 4) {
         uint32_t e0, o0, e1, o1, a = word(c0), b = word(c1);
@@ -84,21 +86,28 @@ static KERNEL void gemm(const int8_t *w, const int32_t *bias, int rows, int n, c
 
 static int8_t patch[4096];
 
-static void correlate(const int8_t *map, int side, int channels, int kernel, int stride, int pad, int out_side,
-                      const int8_t *w, const int32_t *bias, int rows, struct scale s, int8_t *y, int16_t *columns) {
-    int n = channels * kernel * kernel, n_pixels = out_side * out_side;
-    for (int p = 0; p < n_pixels; p += 2) {
-        int second = p + 1 < n_pixels ? p + 1 : p;
+/* Where a window of taps [height][width] lies for output pixel q of a grid `columns` wide, and where its result goes. */
+struct window {
+    int height, width, columns, n_pixels, stride, row, column, out_stride, out_pitch;
+};
+
+static void correlate(const int8_t *map, int side, int channels, struct window v, const int8_t *w, const int32_t *bias,
+                      int rows, struct scale s, int8_t *y, int16_t *columns) {
+    int n = channels * v.height * v.width;
+    for (int p = 0; p < v.n_pixels; p += 2) {
+        int8_t *to[2];
         for (int i = 0; i < 2; i++) {
-            int q = i ? second : p, row = q / out_side * stride - pad, column = q % out_side * stride - pad;
+            int q = p + i < v.n_pixels ? p + i : p, down = q / v.columns, right = q % v.columns;
+            int row = down * v.stride + v.row, column = right * v.stride + v.column;
             const int8_t *bytes = map + (row * side + column) * channels;
-            if (kernel > 1) {
-                im2col(map, side, channels, kernel, row, column, patch);
+            if (v.height * v.width > 1) {
+                im2col(map, side, channels, v.height, v.width, row, column, patch);
                 bytes = patch;
             }
             widened(bytes, n, columns + i * n);
+            to[i] = y + (down * v.out_pitch + right) * v.out_stride * rows;
         }
-        gemm(w, bias, rows, n, columns, s, y + p * rows, y + second * rows);
+        gemm(w, bias, rows, n, columns, s, to[0], to[1]);
     }
 }
 
@@ -113,7 +122,8 @@ static KERNEL void depthwise(const struct conv *c, struct scale s, const int8_t 
                 for (int fx = 0; fx < c->kernel; fx++) {
                     int iy = row * c->stride + fy - c->pad, ix = column * c->stride + fx - c->pad;
                     if (iy < 0 || iy >= c->side || ix < 0 || ix >= c->side) continue;
-                    const int8_t *from = map + (iy * c->side + ix) * c->out, *tap = w + (fy * c->kernel + fx) * c->out;
+                    const int8_t *from = map + (iy * c->side + ix) * c->out;
+                    const int8_t *tap = w + (fy * c->kernel + fx) * c->out;
                     for (int k = 0; k < c->out; k++) sums[k] += from[k] * tap[k];
                 }
             for (int k = 0; k < c->out; k++) *y++ = requantized(sums[k], s);
@@ -122,25 +132,65 @@ static KERNEL void depthwise(const struct conv *c, struct scale s, const int8_t 
 
 void forward(const struct conv *c, struct scale s, const int8_t *x, const int8_t *w, const int32_t *bias, int8_t *y,
              int16_t *columns) {
+    struct window v = {c->kernel, c->kernel, c->out_side, c->out_side * c->out_side, c->stride, -c->pad, -c->pad,
+                       1, c->out_side};
     if (c->groups > 1)
         depthwise(c, s, x, w, bias, y);
     else
-        correlate(x, c->side, c->channels, c->kernel, c->stride, c->pad, c->out_side, w, bias, c->out, s, y, columns);
+        correlate(x, c->side, c->channels, v, w, bias, c->out, s, y, columns);
 }
 
-static KERNEL void rotate(const struct conv *c, const int8_t *w, int8_t *rotated) {
+/* Taps (first_y + t * stride, first_x + u * stride), last first, with the channels exchanged. */
+static KERNEL void rotate(const struct conv *c, const int8_t *w, int first_y, int first_x, int height, int width,
+                          int8_t *rotated) {
     int taps = c->kernel * c->kernel;
     for (int i = 0; i < c->channels; i++)
-        for (int t = 0; t < taps; t++)
-            for (int k = 0; k < c->out; k++) *rotated++ = w[(k * taps + taps - 1 - t) * c->channels + i];
+        for (int t = height - 1; t >= 0; t--)
+            for (int u = width - 1; u >= 0; u--) {
+                int tap = (first_y + t * c->stride) * c->kernel + first_x + u * c->stride;
+                for (int k = 0; k < c->out; k++) *rotated++ = w[(k * taps + tap) * c->channels + i];
+            }
 }
 
-/* Stride 1: a convolution of the errors with the kernels rotated and the channels exchanged. */
+/* Tap by tap over all channels, scattered to the inputs that the taps came from. */
+static KERNEL void depthwise_error(const struct conv *c, struct scale s, const int8_t *dy, const int8_t *w,
+                                   int8_t *dx) {
+    static int32_t sums[16384];
+    int n = c->side * c->side * c->out;
+    for (int i = 0; i < n; i++) sums[i] = 0;
+    for (int row = 0; row < c->out_side; row++)
+        for (int column = 0; column < c->out_side; column++, dy += c->out)
+            for (int fy = 0; fy < c->kernel; fy++)
+                for (int fx = 0; fx < c->kernel; fx++) {
+                    int iy = row * c->stride + fy - c->pad, ix = column * c->stride + fx - c->pad;
+                    if (iy < 0 || iy >= c->side || ix < 0 || ix >= c->side) continue;
+                    const int8_t *tap = w + (fy * c->kernel + fx) * c->out;
+                    int32_t *to = sums + (iy * c->side + ix) * c->out;
+                    for (int k = 0; k < c->out; k++) to[k] += dy[k] * tap[k];
+                }
+    for (int i = 0; i < n; i++) dx[i] = requantized(sums[i], s);
+}
+
+/* A convolution of the errors with the kernels rotated and the channels exchanged; a stride splits the inputs, and the
+ * taps that reach them, into stride x stride such convolutions. */
 void input_error(const struct conv *c, struct scale s, const int8_t *dy, const int8_t *w, int8_t *dx, int8_t *rotated,
                  int16_t *columns) {
-    rotate(c, w, rotated);
-    correlate(dy, c->out_side, c->out, c->kernel, 1, c->kernel - 1 - c->pad, c->side, rotated, 0, c->channels, s, dx,
-              columns);
+    if (c->groups > 1) {
+        depthwise_error(c, s, dy, w, dx);
+        return;
+    }
+    for (int y = 0; y < c->stride; y++)
+        for (int x = 0; x < c->stride; x++) { /* inputs at (y, x) of each stride x stride square */
+            int first_y = (y + c->pad) % c->stride, first_x = (x + c->pad) % c->stride;
+            int height = (c->kernel - first_y + c->stride - 1) / c->stride;
+            int width = (c->kernel - first_x + c->stride - 1) / c->stride;
+            int rows = (c->side - y + c->stride - 1) / c->stride, wide = (c->side - x + c->stride - 1) / c->stride;
+            struct window v = {height, width, wide, rows * wide, 1, (y + c->pad - first_y) / c->stride - height + 1,
+                               (x + c->pad - first_x) / c->stride - width + 1, c->stride, c->side};
+            rotate(c, w, first_y, first_x, height, width, rotated);
+            correlate(dy, c->out_side, c->out, v, rotated, 0, c->channels, s, dx + (y * c->side + x) * c->channels,
+                      columns);
+        }
 }
 
 /* int8 [n][width] -> int16 [width][n padded to even] */
@@ -149,7 +199,8 @@ static KERNEL void transpose(const int8_t *from, int n, int width, int16_t *to, 
         for (int i = 0; i < width; i++) to[i * row_length + offset + p] = *from++;
 }
 
-static KERNEL void gemm_gradient(const int16_t *errors, const int16_t *columns, int rows, int width, int n, int32_t *dw) {
+static KERNEL void gemm_gradient(const int16_t *errors, const int16_t *columns, int rows, int width, int n,
+                                 int32_t *dw) {
     for (int k = 0; k < rows; k += 2)
         for (int r = 0; r < width; r += 2) {
             const int16_t *e0 = errors + k * n, *c0 = columns + r * n;
@@ -169,10 +220,29 @@ static KERNEL void gemm_gradient(const int16_t *errors, const int16_t *columns, 
         }
 }
 
+/* Tap by tap over all channels, summed in memory. */
+static KERNEL void depthwise_gradient(const struct conv *c, const int8_t *x, const int8_t *dy, int32_t *dw) {
+    for (int row = 0; row < c->out_side; row++)
+        for (int column = 0; column < c->out_side; column++)
+            for (int fy = 0; fy < c->kernel; fy++)
+                for (int fx = 0; fx < c->kernel; fx++) {
+                    int iy = row * c->stride + fy - c->pad, ix = column * c->stride + fx - c->pad;
+                    if (iy < 0 || iy >= c->side || ix < 0 || ix >= c->side) continue;
+                    const int8_t *from = x + (iy * c->side + ix) * c->out;
+                    const int8_t *e = dy + (row * c->out_side + column) * c->out;
+                    int32_t *to = dw + (fy * c->kernel + fx) * c->out;
+                    for (int k = 0; k < c->out; k++) to[k] += from[k] * e[k];
+                }
+}
+
 /* Sums over pixels need both operands with the pixels last; `n` pixels, an odd one more is zero. */
 void weight_gradient(const struct conv *c, const int8_t *x, const int8_t *dy, int32_t *dw, int16_t *columns,
                      int16_t *errors) {
     int width = c->channels * c->kernel * c->kernel, n = c->out_side * c->out_side, even = n + (n & 1);
+    if (c->groups > 1) {
+        depthwise_gradient(c, x, dy, dw);
+        return;
+    }
     if (even > n) {
         for (int k = 0; k < c->out; k++) errors[k * even + n] = 0;
         for (int r = 0; r < width; r++) columns[r * even + n] = 0;
@@ -182,7 +252,7 @@ void weight_gradient(const struct conv *c, const int8_t *x, const int8_t *dy, in
         int row = p / c->out_side * c->stride - c->pad, column = p % c->out_side * c->stride - c->pad;
         const int8_t *bytes = x + (row * c->side + column) * c->channels;
         if (c->kernel > 1) {
-            im2col(x, c->side, c->channels, c->kernel, row, column, patch);
+            im2col(x, c->side, c->channels, c->kernel, c->kernel, row, column, patch);
             bytes = patch;
         }
         transpose(bytes, 1, width, columns, even, p);

@@ -81,8 +81,8 @@ def test_power_is_the_mean_of_energy_over_latency() -> None:
 
 @pytest.mark.parametrize("row", training_passes.rows(), ids=lambda r: f"{r['core']}-{r['kernels']}-{r['pass']}")
 def test_training_passes_follow_the_kernel_measurements(row: dict) -> None:
-    """Plain loops written twice differ by up to 45 % (see benchmarks/kernels); the row is the mean of both."""
-    assert abs(row["error"]) < (0.17 if row["kernels"] == "plain-c" else 0.03)
+    """The plain-c rows are those of other loops than the shipped ones, which differ by up to 18 %."""
+    assert abs(row["error"]) < (0.19 if row["kernels"] == "plain-c" else 0.03)
 
 
 def test_error_classes() -> None:
