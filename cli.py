@@ -223,6 +223,7 @@ def report(
 @click.option("--kernels", default=None, help="Kernel library; default: the device's own.")
 @click.option("--clock-mhz", type=float, default=None, help="Default: the device's own.")
 @click.option("--input-shape", default=None, metavar="C,H,W", help="For your own models.")
+@click.option("--norm", default="batch", show_default=True, metavar="batch|range|group|frozen|folded")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def estimate(as_json: bool, **options: Any) -> None:
     """Price one training step, or one inference, from shapes alone: nothing is trained.

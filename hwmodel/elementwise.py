@@ -60,9 +60,23 @@ def _fused(op: Op) -> float:
     return _n_out(op) if op.layer.activation != "none" else 0.0
 
 
+def _of_batch(op: Op) -> float:
+    """Elements whose batch statistics are taken; an uncertain instance uses the running ones."""
+    return 0.0 if op.payer == "uncertain" else _n_out(op)
+
+
 def _statistics(op: Op) -> float:
-    """Batch statistics: one sum and one sum of squares per element; an uncertain instance uses the running ones."""
-    return 0.0 if op.payer == "uncertain" else 2 * _n_out(op)
+    """One sum and one sum of squares per element."""
+    return 2 * _of_batch(op)
+
+
+def _extrema(op: Op) -> float:
+    """A maximum and a minimum: two comparisons per element, as pooling makes them."""
+    return 2 * _of_batch(op)
+
+
+def _instance_groups(op: Op) -> float:
+    return op.batch * op.layer.groups
 
 
 def _twice_out(op: Op) -> float:
@@ -90,6 +104,24 @@ RULES: dict[tuple[str, str], Rule] = {
     # dx = gamma/sigma (dy - mean(dy) - xhat mean(dy xhat)): the two means are the gradients of shift and scale
     ("batchnorm", "error"): _rule(("mask", _masked), ("normalize", _twice_out)),
     ("batchnorm", "gradient"): _rule(("statistics", _twice_out)),
+    ("rangenorm", "forward"): _rule(
+        ("statistics", _of_batch),
+        ("pool", _extrema),
+        ("reciprocal_root", _channels),
+        ("normalize", _n_out),
+        ("activation", _fused),
+    ),
+    # the range's share reaches two elements a channel alone
+    ("rangenorm", "error"): _rule(("mask", _masked), ("normalize", _n_out), ("scatter", _channels)),
+    ("rangenorm", "gradient"): _rule(("statistics", _twice_out)),
+    ("groupnorm", "forward"): _rule(
+        ("statistics", _twice_out), ("reciprocal_root", _instance_groups), ("normalize", _n_out), ("activation", _fused)
+    ),
+    ("groupnorm", "error"): _rule(("mask", _masked), ("normalize", _twice_out)),
+    ("groupnorm", "gradient"): _rule(("statistics", _twice_out)),
+    ("frozennorm", "forward"): _rule(("normalize", _n_out), ("activation", _fused)),
+    ("frozennorm", "error"): _rule(("mask", _masked), ("normalize", _n_out)),
+    ("frozennorm", "gradient"): _rule(("statistics", _twice_out)),
     ("activation", "forward"): _rule(("activation", _n_out)),
     ("activation", "error"): _rule(("mask", _n_out)),
     ("add", "forward"): _rule(("add", _n_out), ("activation", _fused)),

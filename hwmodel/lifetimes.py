@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from hwmodel.network import Network
-from hwmodel.operations import MAC_KINDS, Layer, Widths
+from hwmodel.operations import MAC_KINDS, NORM_KINDS, Layer, Widths
 from hwmodel.passes import Passes
 from hwmodel.schedule import Schedule
-from hwmodel.storage import Packing, image_bytes, mask_bytes, pool_index_bytes, value_bits
+from hwmodel.storage import Packing, image_bytes, mask_bytes, pool_index_bytes, statistics_bytes, value_bits
 
 SAVED = "saved activations"
 """Role of the inputs that a weight gradient, a normalization or the loss reads in the backward pass."""
@@ -82,12 +82,13 @@ class Step:
         yield Tenant(layer.name, "master weights", pack(n_trained, w.master_bits), start, end)
         if self.schedule.momentum:
             yield Tenant(layer.name, "momentum", pack(n_trained, w.momentum_bits), start, end)
-        if layer.kind == "batchnorm":  # running and batch mean and variance
-            yield Tenant(layer.name, "statistics", pack(4 * layer.out_channels, w.accumulator_bits), start, end)
+        if layer.kind in NORM_KINDS:
+            yield Tenant(layer.name, "statistics", statistics_bytes(layer, w, self.n_forward, self.packing), start, end)
         forward = self.passes.at("forward", layer.name)
         if forward is not None and not w.floating:  # float32 computes on the master itself
             error = self.passes.at("error", layer.name)
-            codes = pack(n_weights, w.weight_bits) + pack(n_biases, w.accumulator_bits)
+            bits = (w.gamma_bits, w.beta_bits) if layer.kind in NORM_KINDS else (w.weight_bits, w.accumulator_bits)
+            codes = pack(n_weights, bits[0]) + pack(n_biases, bits[1])
             born = forward if self.codes_from is None else self.codes_from
             yield Tenant(layer.name, "weight codes", codes, born, forward if error is None else error)
         gradient, update = self.passes.at("gradient", layer.name), self.passes.at("update", layer.name)
@@ -126,9 +127,9 @@ class Step:
         needs it."""
         forward = self.passes.at("forward", reader.name)
         saved: int | None = None
-        if reader.kind in MAC_KINDS and self.schedule.trains(reader.name) == "all":
+        if (reader.kind in MAC_KINDS and self.schedule.trains(reader.name) == "all") or reader.kind == "frozennorm":
             saved = self.passes.at("gradient", reader.name)
-        elif (reader.kind == "batchnorm" and reader.name in self.trained) or reader.kind == "loss":
+        elif (reader.kind in NORM_KINDS and reader.name in self.trained) or reader.kind == "loss":
             saved = max(self.passes.backward(reader.name), default=None)
         return max((moment for moment in (forward, saved) if moment is not None), default=0)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
 from typing import Any
 
-from hwmodel import records
+from hwmodel import normalization, records
 from hwmodel.errors import HwmodelError, unknown
 from hwmodel.operations import Layer
 from hwmodel.trace import read_layer
@@ -68,23 +69,13 @@ class Network:
         trained = matching(layers) | biases
         return frozenset(name for name in names if name not in trained), frozenset(biases)
 
+    def normalized_by(self, choose: Callable[[str], str]) -> Network:
+        """The network with each batch normalization become what `choose` says of its name (hwmodel.normalization)."""
+        return Network(self.name, normalization.exchanged(self.layers, choose))
+
     def folded(self) -> Network:
         """The network for inference: each normalization folded into the conv or linear layer before it."""
-        layers: list[Layer] = []
-        renamed: dict[str, str] = {}
-        for layer in self.layers:
-            inputs = tuple(renamed.get(name, name) for name in layer.inputs)
-            producer = next((item for item in layers if item.name in inputs), None)
-            if layer.kind == "batchnorm" and producer is not None and producer.normalized:
-                layers[layers.index(producer)] = dataclasses.replace(
-                    producer, bias=True, activation=layer.activation, normalized=False
-                )
-                renamed[layer.name] = producer.name
-            elif layer.kind not in ("loss", "fork"):
-                layers.append(dataclasses.replace(layer, inputs=inputs))
-            elif layer.kind == "fork":
-                renamed[layer.name] = inputs[0]
-        return Network(self.name, tuple(layers))
+        return Network(self.name, normalization.for_inference(self.layers))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; fields at their default value are left out."""

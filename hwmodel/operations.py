@@ -12,9 +12,12 @@ from hwmodel.errors import HwmodelError, shown, unknown
 
 MAC_KINDS = ("conv", "linear")
 """Kinds with a weight matrix: their passes are sums of products."""
+NORM_KINDS = ("batchnorm", "rangenorm", "groupnorm", "frozennorm")
+"""Normalizations: by a batch's mean and variance (Ioffe & Szegedy 2015), by its mean and range (Banner et al. 2018), by
+an instance's groups of channels (Wu & He 2018), by statistics that no longer change."""
 KINDS = (
     *MAC_KINDS,
-    "batchnorm",
+    *NORM_KINDS,
     "activation",
     "add",
     "fork",
@@ -56,12 +59,16 @@ class Widths:
     accumulator_bits: int = 32
     stochastic: tuple[str, ...] = ("error", "gradient", "update")  # of STOCHASTIC_ROLES, those rounded so
     floating: bool = False
+    gamma_bits: int = 16  # a normalization's scale and shift as they compute
+    beta_bits: int = 16
+    mean_bits: int = 24  # and its running statistics
+    variance_bits: int = 24
 
     @classmethod
     def uniform(cls, bits: int) -> Widths:
         """Weights, activations, errors and gradients at `bits` (2..16), or float32 everywhere (32)."""
         if bits == 32:
-            return cls(32, 32, 32, 32, 32, 32, 32, 32, stochastic=(), floating=True)
+            return cls(32, 32, 32, 32, 32, 32, 32, 32, (), True, 32, 32, 32, 32)
         if not 2 <= bits <= 16:
             raise HwmodelError(f"bits {bits} is not supported; use 2 to 16, or 32 for float32")
         return cls(bits, bits, bits, bits, master_bits=max(16, bits), norm_bits=max(8, bits))
@@ -101,7 +108,7 @@ class Layer:
                 )
         if self.kind in MAC_KINDS and max(self.stride_height, self.stride_width) > MAX_STRIDE:
             raise HwmodelError(f"layer {shown(self.name)}: its stride must be at most {MAX_STRIDE}")
-        if self.kind in MAC_KINDS and (self.in_channels % self.groups or self.out_channels % self.groups):
+        if self.in_channels % self.groups or self.out_channels % self.groups:
             raise HwmodelError(f"layer {shown(self.name)}: groups {self.groups} does not divide its channels")
 
     @property
@@ -124,12 +131,12 @@ class Layer:
         """Weights of a conv or linear layer (without bias); scale parameters of a normalization."""
         if self.kind in MAC_KINDS:
             return self.out_channels * self.reduction
-        return self.out_channels if self.kind == "batchnorm" else 0
+        return self.out_channels if self.kind in NORM_KINDS else 0
 
     @property
     def n_parameters(self) -> int:
         """Weights and biases (a normalization's shift counts as its bias)."""
-        return self.n_weights + (self.out_channels if self.bias or self.kind == "batchnorm" else 0)
+        return self.n_weights + (self.out_channels if self.bias or self.kind in NORM_KINDS else 0)
 
     @property
     def macs(self) -> int:

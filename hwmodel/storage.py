@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwmodel.containers import container_bits
-from hwmodel.operations import MAC_KINDS, Layer, Op, Widths
+from hwmodel.operations import MAC_KINDS, NORM_KINDS, Layer, Op, Widths
 
 IMAGE_BITS = 8
 """Bits of a raw pixel."""
@@ -36,6 +36,16 @@ class Packing:
 def value_bits(layer: Layer, widths: Widths) -> int:
     """Bits of one element of the layer's output as stored for its readers."""
     return widths.norm_bits if layer.normalized else widths.activation_bits
+
+
+def statistics_bytes(layer: Layer, widths: Widths, n_instances: int, packing: Packing) -> int:
+    """Bytes of a normalization's statistics: the running ones, and mean and deviation of the batch or, of a group
+    normalization, of every instance's groups."""
+    n, batch = layer.out_channels, widths.accumulator_bits
+    running = packing.bytes(n, widths.mean_bits) + packing.bytes(n, widths.variance_bits)
+    if layer.kind == "groupnorm":
+        return packing.bytes(2 * n_instances * layer.groups, batch)
+    return running + (packing.bytes(2 * n, batch) if layer.kind != "frozennorm" else 0)
 
 
 def image_bytes(n: int) -> int:
@@ -73,7 +83,7 @@ def _software_buffers(op: Op, packing: Packing) -> dict[str, int]:
     (gradient), whose exponent is that of its largest value. The rounded gradient takes the place of its accumulators.
     """
     layer, w = op.layer, op.widths
-    if layer.kind == "batchnorm" and op.phase != "update":
+    if layer.kind in NORM_KINDS and op.phase != "update":
         return {"accumulators": packing.bytes(2 * layer.out_channels, w.accumulator_bits)}
     if layer.kind not in MAC_KINDS or op.phase in ("update", "select"):
         return {}

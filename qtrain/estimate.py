@@ -26,13 +26,14 @@ def estimate_bills(
     kernels: str | None = None,
     clock_mhz: float | None = None,
     input_shape: str | None = None,
+    norm: str = "batch",
 ) -> list[dict[str, Any]]:
     """The bill of one step (or inference) of `model` on each device.
 
     `filter_rate` and `uncertain_rate` are the shares of the batch kept and forwarded for their loss; below 1 the
     model's default filter network is priced with them. Raises QtrainError or HwmodelError naming cause and cure.
     """
-    net = shapes(model, input_shape)
+    net = shapes(model, input_shape).normalized_by(lambda _: norm)
     widths = Widths.uniform(bits)
     if inference:
         trace = schedule.inference(net, widths, batch_size)

@@ -65,6 +65,7 @@ def trained_network(folder: Run) -> Any:
     from qtrain import models
     from qtrain.layers import quantize
     from qtrain.training.setup import number_plan
+    from qtrain.training.weights import choose_norms
 
     if folder.result() is None:
         raise QtrainError(f"{folder.path}: the run is not finished; continue it with qtrain simulate --resume")
@@ -74,6 +75,7 @@ def trained_network(folder: Run) -> Any:
         raise QtrainError(f"{folder.path}: trained in float32, there is nothing quantized to export")
     shape = tuple(numbers["input_shape"])
     model = models.build(experiment.model, shape, numbers["n_outputs"], experiment.seed)
+    choose_norms(model, shape, experiment)
     model.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in folder.weights().items()})
     net = quantize(model, shape, plan, name=experiment.model)
     net.load_points(numbers["points"])

@@ -54,7 +54,7 @@ _SIGNATURES = {
     "qt_norm": [_P, _P, _P, _P, _POINT, _MAP, c_int, _PEAK],
     "qt_norm_sums": [_P, _P, _P, _P, _P, _P, c_float, c_float, c_float, _POINT, _MAP, c_int],
     "qt_norm_error": [_P, _P, _P, _P, _P, _P, _POINT, _MAP, c_int, _PEAK],
-    "qt_norm_statistics": [c_int64, _P, c_int64, c_int, c_int64, c_int64, _P, _P, _P],
+    "qt_norm_statistics": [c_int64, _P, c_int64, c_int, c_int64, c_int64, _P, _P, c_int, c_int, _P],
     "qt_squares": [_P, c_float, _P, c_int64, _MAP, c_int],
     "qt_update": [_P, _P, _P, _P, _P, _POINT, _POINT, c_int],
     "qt_norm_affine": [c_int64, _P, _P, c_int, _P, c_int, _P, _P],

@@ -1,4 +1,4 @@
-"""Batch normalization through the compiled kernels, on int8 codes: what qtrain/layers/norm.py does, in fewer passes."""
+"""Batch normalization through the compiled kernels, on int8 codes: qtrain/layers/norms/batch.py in fewer passes."""
 
 from __future__ import annotations
 
@@ -44,9 +44,8 @@ def applies(unit: Any) -> bool:
     )
 
 
-def forward(unit: Any, tape: Any, x: FixedTensor, min_elements: int) -> FixedTensor | None:
-    """The stored output of `unit` (a NormUnit); None where the kernels do not apply. Below `min_elements` a channel
-    uses running statistics."""
+def forward(unit: Any, tape: Any, x: FixedTensor) -> FixedTensor | None:
+    """The stored output of `unit` (a BatchNormUnit); None where the kernels do not apply."""
     if not isinstance(x, CodeTensor) or not applies(unit):
         return None
     module, channels = unit.module, x.packed.shape[1]
@@ -56,13 +55,13 @@ def forward(unit: Any, tape: Any, x: FixedTensor, min_elements: int) -> FixedTen
         return None
     n = x.packed.numel() // channels
     constants = torch.empty(3, channels, dtype=torch.int64)
-    batch = tape.training and n >= min_elements
+    batch = unit.of_batch(tape, n)
     library.qt_norm_statistics(
-        channels, x.sums.data_ptr() if batch else None, n, x.exponent, unit.epsilon(x.exponent),
-        round(unit.share * 2**16), module.running_mean.data_ptr(), module.running_var.data_ptr(), constants.data_ptr(),
+        channels, x.sums.data_ptr() if batch else None, n, x.exponent, unit.epsilon(2 * x.exponent),
+        round(unit.share * 2**16), module.running_mean.data_ptr(), module.running_var.data_ptr(),
+        *(fmt.bits for fmt in unit.formats), constants.data_ptr(),
     )  # fmt: skip
-    scale = unit.q.scale(module.weight.detach().double(), tape.clock, learn=tape.training)
-    shift = unit.q.shift(module.bias.detach().double(), tape.clock, learn=tape.training)
+    scale, shift = unit.parameters(tape)
     affine = torch.empty(2, channels)
     gain, offset = affine[0].data_ptr(), affine[1].data_ptr()
     library.qt_norm_affine(
@@ -83,9 +82,14 @@ def forward(unit: Any, tape: Any, x: FixedTensor, min_elements: int) -> FixedTen
     return stored
 
 
-def backward(unit: Any, tape: Any, a: Tensor, record: Record, error: FixedTensor, needed: bool
-             ) -> tuple[FixedTensor | None, ...]:  # fmt: skip
+def took(unit: Any, tape: Any) -> bool:
+    """Whether the forward pass on `tape` was made here."""
+    return isinstance(tape.saved[unit.name][1][-1], Record)
+
+
+def backward(unit: Any, tape: Any, error: FixedTensor, needed: bool) -> tuple[FixedTensor | None, ...]:
     """Parameter gradients, and the input's error where `needed`."""
+    a, record = tape.take(unit.name)
     library = record.library
     assert error.exponent is not None
     place = Placed(a, tape.rows, unit.q.error.rounding == "stochastic")

@@ -109,8 +109,20 @@ class Experiment(Section):
 
     def prune_keep_for(self, layer: str) -> float:
         """The share of error channels kept in the layer of this name."""
-        found = [dict(rule.values).get("prune_keep") for rule in self._rules_of(layer)]
-        return next((keep for keep in reversed(found) if keep is not None), self.prune.keep)
+        return float(self._ruled(layer, "prune_keep", self.prune.keep))
+
+    def norm_for(self, layer: str) -> str:
+        """What the batch normalization of this name becomes."""
+        return str(self._ruled(layer, "norm", self.train.norm))
+
+    @property
+    def norms(self) -> frozenset[str]:
+        """Every word that `norm_for` may answer."""
+        return frozenset([self.train.norm, *(dict(r.values).get("norm", self.train.norm) for r in self.layers)])
+
+    def _ruled(self, layer: str, key: str, default: Any) -> Any:
+        found = [dict(rule.values).get(key) for rule in self._rules_of(layer)]
+        return next((value for value in reversed(found) if value is not None), default)
 
     def _rules_of(self, layer: str) -> list[LayerRule]:
         return matching(layer, {rule.glob: rule for rule in self.layers})

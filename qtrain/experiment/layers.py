@@ -9,11 +9,12 @@ from hwmodel.errors import shown
 from qtrain.errors import QtrainError
 from qtrain.experiment.methods import Prune
 from qtrain.experiment.options import checked, convert, nearest
-from qtrain.experiment.sections import Numbers, written_out
+from qtrain.experiment.sections import Numbers, Train, written_out
 
 _FIELDS = {f.name: f for f in dataclasses.fields(Numbers) if f.name != "plan"}
-_VALID = "prune_keep and the keys of [numbers] but plan"
+_VALID = "prune_keep, norm and the keys of [numbers] but plan"
 _FIELDS["prune_keep"] = next(f for f in dataclasses.fields(Prune) if f.name == "keep")
+_FIELDS["norm"] = next(f for f in dataclasses.fields(Train) if f.name == "norm")
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,15 @@ class LayerRule:
             raise QtrainError('layers: must be tables such as [layers."conv1*"]')
         return tuple(cls.of(glob, values) for glob, values in tables.items())
 
+    @property
+    def formats(self) -> dict[str, Any]:
+        """Its keys of [numbers]."""
+        return {key: value for key, value in self.values if key not in ("prune_keep", "norm")}
+
     def apply(self, numbers: Numbers) -> Numbers:
         """`numbers` with this rule's formats; raises QtrainError where the two contradict each other."""
         try:
-            return dataclasses.replace(numbers, **{k: v for k, v in self.values if k != "prune_keep"})
+            return dataclasses.replace(numbers, **self.formats)
         except QtrainError as error:
             raise QtrainError(f"layers.{shown(self.glob)}: {error}") from None
 

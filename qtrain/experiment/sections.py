@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hwmodel.errors import shown
+from hwmodel.normalization import NORMS
 from qtrain.errors import QtrainError
 from qtrain.experiment.options import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, Interval, Section, option
 from qtrain.formats import names
@@ -44,6 +45,10 @@ class Numbers(Section):
     momentum_bits: int = option(16, "bits of the momentum", valid=Interval(2, 32))
     accumulator_bits: int = option(32, "bits of the sums", valid=Interval(8, 64))
     norm_bits: int = option(8, "bits of a convolution's output as stored for a normalization", valid=Interval(2, 32))
+    gamma_bits: int = option(16, "bits of a normalization's scale as it computes", valid=Interval(2, 24))
+    beta_bits: int = option(16, "bits of a normalization's shift as it computes", valid=Interval(2, 24))
+    mean_bits: int = option(24, "bits of a normalization's running mean", valid=Interval(8, 24))
+    variance_bits: int = option(24, "bits of its running variance or range", valid=Interval(8, 24))
     weight_format: str = option("fixed", "format of the weights that compute, or any eXmY", valid=names.NAMES)
     activation_format: str = option("fixed", "format of the activations, or any eXmY", valid=names.NAMES)
     error_format: str = option("fixed", "format of the error maps, or any eXmY", valid=names.NAMES)
@@ -147,6 +152,7 @@ class Train(Section):
     batch_size: int = option(64, "instances streamed per step", valid=Interval(1, 2**20))
     layers: str = option("all", "layers trained: globs by commas, or all", flag="--train")
     bias_only: str = option("", "layers of which only biases are trained: globs by commas", flag="--train-bias")
+    norm: str = option("batch", "what the model's batch normalizations become", valid=NORMS)
 
 
 @dataclass(frozen=True)

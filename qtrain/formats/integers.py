@@ -58,3 +58,13 @@ def inverse_sqrt(variance: Tensor) -> tuple[Tensor, Tensor]:
     scaled = torch.where(shift >= 0, variance << shift.clamp(min=0), variance >> (-shift).clamp(min=0))
     root = isqrt(torch.div(torch.full_like(scaled, 1 << 62), scaled, rounding_mode="floor"))
     return root, shift // 2 - 31
+
+
+def reciprocal(x: Tensor) -> tuple[Tensor, Tensor]:
+    """1 / x for integers 1 <= x < 2^62 as (r, e): r * 2^e with a 16-bit r in (2^15, 2^16].
+
+    x is brought to x' = x 2^s in [2^30, 2^31); r = floor(2^46 / x'), e = s - 46.
+    """
+    shift = 31 - bit_length(x)
+    scaled = torch.where(shift >= 0, x << shift.clamp(min=0), x >> (-shift).clamp(min=0))
+    return torch.div(torch.full_like(scaled, 1 << 46), scaled, rounding_mode="floor"), shift - 46

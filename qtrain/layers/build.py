@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hwmodel.operations import MAC_KINDS, Widths
+from hwmodel.operations import MAC_KINDS, NORM_KINDS, Widths
 from qtrain.formats import names
 from qtrain.formats.fixed import FixedPoint, FixedTensor
 from qtrain.formats.registry import by_name
@@ -18,7 +18,7 @@ from qtrain.layers.emulated import EmulatedQuantizer
 from qtrain.layers.floating import AutogradUnit, PassThrough
 from qtrain.layers.forward import ForwardQuantizer
 from qtrain.layers.mac import MacQuantizers, MacUnit
-from qtrain.layers.norm import NormQuantizers, NormUnit
+from qtrain.layers.norms import NormQuantizers, norm_unit
 from qtrain.layers.plan import NumberPlan
 from qtrain.layers.pointwise import (
     ActivationUnit,
@@ -131,16 +131,14 @@ def _unit(step: Step, widths: Widths, bits: int, positive: bool, points: _Points
         weight = points.point(name, "weight", widths.weight_bits)
         quantizers = MacQuantizers(weight, output(), error(), gradient("gradient"), gradient("bias_gradient"))
         return MacUnit(layer, step.module, step.pad, quantizers, pruner)
-    if layer.kind == "batchnorm":
+    if layer.kind in NORM_KINDS:
         assert step.module is not None
         if points.floating_norms:
             return AutogradUnit(layer, step.module, output(), error(), gradient)
-        scale = points.point(name, "scale", widths.master_bits)
-        shift = points.point(name, "shift", widths.master_bits)
-        return NormUnit(
-            layer, step.module,
-            NormQuantizers(scale, shift, output(), error(), gradient("scale_gradient"), gradient("shift_gradient")),
-        )  # fmt: skip
+        scale = points.point(name, "scale", widths.gamma_bits)
+        shift = points.point(name, "shift", widths.beta_bits)
+        gradients = gradient("scale_gradient"), gradient("shift_gradient")
+        return norm_unit(layer, step.module, NormQuantizers(scale, shift, output(), error(), *gradients), widths)
     if layer.kind == "input":
         return InputUnit(layer, output())
     if layer.kind == "add":

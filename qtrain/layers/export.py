@@ -13,7 +13,7 @@ from qtrain.formats.fixed import FixedTensor
 from qtrain.layers.brevitas import FixedPointWeight, SignedFixedPoint, UnsignedFixedPoint
 from qtrain.layers.mac import MacUnit
 from qtrain.layers.network import QuantizedNetwork
-from qtrain.layers.norm import NormUnit
+from qtrain.layers.norms.channel import ChannelNormUnit
 from qtrain.layers.pointwise import (
     ActivationUnit,
     AddUnit,
@@ -131,7 +131,7 @@ def _computation(unit: Any, exponent: int) -> list[nn.Module]:
     """What the unit computes before it stores; `exponent` is its input's."""
     if isinstance(unit, MacUnit):
         return _product(unit, exponent)
-    if isinstance(unit, NormUnit):
+    if isinstance(unit, ChannelNormUnit):
         gain, offset = unit.inference_affine(exponent)
         return [Affine(gain, offset, 4 if isinstance(unit.module, nn.BatchNorm2d) else 2)]
     if isinstance(unit, AvgPoolUnit):

@@ -19,7 +19,7 @@ from brevitas.nn.quant_layer import QuantNonLinearActLayer
 from torch import Tensor, fx, nn
 
 from hwmodel.operations import COPIES, MAC_KINDS
-from qtrain.layers.graph import Builder
+from qtrain.layers.builder import Builder
 from qtrain.layers.nodes import FLATTEN, n_readers
 from qtrain.layers.steps import Step
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from qtrain.errors import QtrainError
+from qtrain.layers.norms import modules as norms
 
 RELU = {nn.ReLU: "relu", nn.ReLU6: "relu6", F.relu: "relu", torch.relu: "relu", F.relu6: "relu6", "relu": "relu",
          "relu_": "relu"}  # fmt: skip
@@ -20,7 +21,7 @@ PAD = {nn.ZeroPad2d, nn.ConstantPad2d, F.pad}
 MAX = {nn.MaxPool2d, F.max_pool2d, torch.max_pool2d}
 AVG = {nn.AvgPool2d, F.avg_pool2d}
 ADAPTIVE = {nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d}
-NORM = {nn.BatchNorm2d, nn.BatchNorm1d}
+NORM = norms.KINDS
 MAC = {nn.Conv2d: "conv", nn.Linear: "linear"}
 DROPOUT = {nn.Dropout, nn.Dropout2d, F.dropout}
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from hwmodel.network import Network
-from hwmodel.operations import MAC_KINDS, Layer
+from hwmodel.operations import MAC_KINDS, NORM_KINDS, Layer
 
 
 @dataclass
@@ -33,7 +33,7 @@ def connected(steps: list[Step], network: str) -> tuple[list[Step], Network]:
     done: list[Step] = []
     for step in steps:
         users = readers.get(step.layer.name, [])
-        if step.layer.kind in MAC_KINDS and [u.layer.kind for u in users] == ["batchnorm"]:
+        if step.layer.kind in MAC_KINDS and len(users) == 1 and users[0].layer.kind in NORM_KINDS:
             step.layer = dataclasses.replace(step.layer, normalized=True)
         done.append(step)
         if len(users) > 1:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwmodel.operations import MAC_KINDS
-from qtrain.reference import loss, norm, pointwise, products
+from hwmodel.operations import MAC_KINDS, NORM_KINDS
+from qtrain.reference import loss, norms, pointwise, products
 from qtrain.reference.layout import Node, Sgd
 from qtrain.reference.numbers import Stored, Wide, add, to_grid
 from qtrain.reference.points import Points
@@ -27,7 +27,7 @@ BIAS_MAX = 1 << 30
 
 class Engine:
     """A network in integers. `parameters` maps "layer.weight" and "layer.bias" to their masters; `statistics` maps
-    a normalization to its running (means, variances) as exact fractions."""
+    a normalization to its running (means, variances or scaled ranges) as exact fractions."""
 
     def __init__(
         self, nodes: list[Node], seed: int, parameters: dict[str, Stored],
@@ -92,7 +92,7 @@ class Engine:
         x = inputs[0]
         if kind in MAC_KINDS:
             return self._store(node, "output", self._products(node, x), cap)
-        if kind == "batchnorm":
+        if kind in NORM_KINDS:
             return self._store(node, "output", self._normalized(node, x), cap)
         if kind == "add":
             return self._store(node, "output", add(_wide(x), _wide(inputs[1])), cap)
@@ -125,15 +125,11 @@ class Engine:
         shift = self._store(node, "shift", _wide(self.parameters[f"{node.name}.bias"].master))
         self.record(node.name, "forward", "scale", scale)
         self.record(node.name, "forward", "shift", shift)
-        channels = norm.statistics(a, node.epsilon)
-        means, variances = self.statistics[node.name]
-        units = Fraction(2) ** (a.exponent - 8), Fraction(2) ** (2 * a.exponent - 16)
-        self.statistics[node.name] = (
-            norm.blended(means, [c.m8 * units[0] for c in channels], node.share),
-            norm.blended(variances, [c.v16 * units[1] for c in channels], node.share),
-        )
-        self.kept[node.name] = channels, scale
-        return norm.forward(a, channels, scale, shift)
+        cells, held = norms.OF_KIND[node.layer.kind].statistics(node, a, self.statistics.get(node.name))
+        if held is not None:
+            self.statistics[node.name] = held
+        self.kept[node.name] = cells, scale
+        return norms.forward(a, cells, scale, shift)
 
     # -- backward --------------------------------------------------------------------------------------------------
 
@@ -165,7 +161,7 @@ class Engine:
             error = Stored(error.codes * passed, error.exponent)
         if layer.kind in MAC_KINDS:
             return [self._back_products(node, error, needed)]
-        if layer.kind == "batchnorm":
+        if layer.kind in NORM_KINDS:
             return [self._back_normalized(node, error, needed)]
         if layer.kind in ("add", "activation"):
             return [error] * len(layer.inputs)
@@ -201,16 +197,19 @@ class Engine:
 
     def _back_normalized(self, node: Node, error: Stored, needed: bool) -> Stored | None:
         a = self.made[node.layer.inputs[0]]
-        channels, scale = self.kept[node.name]
-        sums = norm.error_sums(error.codes, a, channels)
+        rules = norms.OF_KIND[node.layer.kind]
+        cells, scale = self.kept[node.name]
+        sums = norms.error_sums(error.codes, a, cells)
         if node.trains != "none":
-            totals = np.array([s.total for s in sums], dtype=np.int64)
+            totals = products.bias_gradient(error.codes)
             self._keep(node, "bias", "shift_gradient", Wide(totals, error.exponent))
         if node.trains == "all":
-            self._keep(node, "weight", "scale_gradient", norm.scale_gradient(sums, channels, error.exponent))
+            codes, grids = np.array(rules.scale_gradient(sums, cells, len(scale.codes)), dtype=np.int64).T
+            self._keep(node, "weight", "scale_gradient", Wide(codes, grids + error.exponent))
         if not needed:
             return None
-        return self._store(node, "error", norm.input_error(error, error.codes, a, channels, sums, scale))
+        dx = rules.input_error(node, error.codes, a, cells, sums, scale)
+        return self._store(node, "error", Wide(dx.codes, dx.exponent + error.exponent - a.exponent))
 
 
 def _wide(x: Stored) -> Wide:

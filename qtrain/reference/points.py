@@ -122,8 +122,8 @@ class Points:
         bits = {
             "output": w.norm_bits if node.layer.normalized or logits else w.activation_bits,
             "weight": w.weight_bits,
-            "scale": w.master_bits,
-            "shift": w.master_bits,
+            "scale": w.gamma_bits,
+            "shift": w.beta_bits,
             "error": w.error_bits,
         }.get(role, w.gradient_bits)
         scale = node.scales[kind]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,9 @@ from qtrain.layers import NumberPlan, QuantizedNetwork, quantize
 from qtrain.layers.optimizer import FixedSGD
 from qtrain.layers.plan import Formats, Rules
 from qtrain.recipes import Recipe
-from qtrain.store.tensors import read_tensors
 from qtrain.training.adapt import pretrain
 from qtrain.training.material import material, standardized, stream
+from qtrain.training.weights import choose_norms, is_of, load_weights
 
 MACS_WORTH_THREADS = 100_000_000
 """Forward MACs of a batch below which a second thread costs more than it saves (lenet5 at batch 64 has 27 million, and
@@ -120,9 +119,13 @@ def build(experiment: Experiment) -> Job:
     drift = Drift.of(experiment.stream, given.n_steps, experiment.seed)
     plan = number_plan(experiment)
     model = models.build(experiment.model, info.input_shape, info.n_classes, experiment.seed)
-    if experiment.init:
+    before = bool(experiment.init) and is_of(model, experiment.init)  # the file is of the model without chosen norms
+    if before:
         load_weights(model, experiment.init)
     pretrain(model, info.input_shape, given, experiment)
+    choose_norms(model, info.input_shape, experiment)
+    if experiment.init and not before:
+        load_weights(model, experiment.init)
     net = quantize(model, info.input_shape, plan, pruners.build(experiment), experiment.model)
     net.memory_format = torch.channels_last
     _set_threads(experiment, net.network.macs)
@@ -158,20 +161,6 @@ def _filter_network(
     filters.start_undecided(network)
     network.memory_format = torch.channels_last
     return network, FixedSGD(network, settings.lr, settings.momentum, payer="filter")
-
-
-def load_weights(model: torch.nn.Module, path: str) -> None:
-    """Put the tensors of a safetensors file into `model`; raises QtrainError unless names and shapes agree."""
-    tensors = read_tensors(Path(path))
-    own = model.state_dict()
-    for name, value in own.items():
-        if name not in tensors:
-            raise QtrainError(f"{path}: tensor {name!r} is missing; give weights of the same model")
-        if tuple(tensors[name].shape) != tuple(value.shape):
-            raise QtrainError(
-                f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}, the model's is {tuple(value.shape)}"
-            )
-    model.load_state_dict({name: torch.from_numpy(np.array(tensors[name])) for name in own})
 
 
 def _set_threads(experiment: Experiment, macs: int) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hwmodel.operations import STOCHASTIC_ROLES
+from hwmodel.operations import NORM_KINDS, STOCHASTIC_ROLES
 from qtrain.formats.fixed import FixedTensor
 from qtrain.layers.loss import cross_entropy
 from qtrain.layers.network import QuantizedNetwork
-from qtrain.layers.norm import RUNNING_SHARE
+from qtrain.layers.norms.running import share_of
 from qtrain.layers.optimizer import FixedSGD
 from qtrain.layers.quantizer import Clock
 from qtrain.layers.steps import Step
@@ -85,7 +85,7 @@ def build_engine(net: QuantizedNetwork, steps: list[Step], optimizer: FixedSGD, 
     nodes = [_node(net, step) for step in steps]
     statistics = {
         step.layer.name: tuple([Fraction(v) for v in buffer.double().tolist()] for buffer in buffers(step.module))
-        for step in steps if step.layer.kind == "batchnorm"
+        for step in steps if step.layer.kind in NORM_KINDS and buffers(step.module)
     }  # fmt: skip
 
     def keep(layer: str, which: str, tensor: str, stored: Stored) -> None:
@@ -94,8 +94,10 @@ def build_engine(net: QuantizedNetwork, steps: list[Step], optimizer: FixedSGD, 
     return Engine(nodes, net.plan.seed, _masters(optimizer), statistics, keep)  # type: ignore[arg-type]
 
 
-def buffers(module: Any) -> tuple[Tensor, Tensor]:
-    return module.running_mean, module.running_var
+def buffers(module: Any) -> tuple[Tensor, ...]:
+    """Running statistics of a normalization: mean and variance or scaled range; none of GroupNorm's."""
+    names = ("running_mean", "running_var", "running_scale")
+    return tuple(getattr(module, name) for name in names if hasattr(module, name))
 
 
 def _node(net: QuantizedNetwork, step: Step) -> Node:
@@ -111,9 +113,9 @@ def _node(net: QuantizedNetwork, step: Step) -> Node:
         height, width = step.padding
         pad = (height, height, width, width)
     epsilon, share = 0.0, 0.0
-    if layer.kind == "batchnorm":
+    if layer.kind in NORM_KINDS:
         epsilon = float(module.eps)  # type: ignore[union-attr,arg-type]
-        share = RUNNING_SHARE if module.momentum is None else float(module.momentum)  # type: ignore[union-attr,arg-type]
+        share = share_of(module) if buffers(module) else 0.0
     trains = "none"
     if layer.n_parameters and layer.name not in net.frozen:
         trains = "bias" if layer.name in net.bias_only else "all"

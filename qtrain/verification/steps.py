@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hwmodel.operations import MAC_KINDS, Layer
+from hwmodel.operations import MAC_KINDS, NORM_KINDS, Layer
 from qtrain import data, models
 from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
@@ -189,7 +189,7 @@ def _assurance(layer: Layer, passes: Iterable[str], carried: dict[tuple[str, str
                 worst = FLOAT64 if FLOAT64 in hows else max(hows, default="")
                 parts.append(f"{which}: fallback, {worst}" if worst else f"{which}: certificate")
         return "; ".join(parts)
-    if layer.kind == "batchnorm":
+    if layer.kind in NORM_KINDS:
         return "certificate: channel sums in float64, multiply-adds within the carrier by construction"
     if layer.kind in ("maxpool", "shortcut", "activation"):
         return "certificate: codes are copied"

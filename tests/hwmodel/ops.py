@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from hwmodel.operations import Layer, Op, Widths
+from hwmodel.operations import NORM_KINDS, Layer, Op, Widths
 
 BITS = st.sampled_from([2, 3, 4, 5, 8, 9, 12, 16, 32])
 SIDES = st.sampled_from([1, 2, 4, 8])
@@ -12,7 +12,7 @@ CHANNELS = st.integers(1, 24)
 PHASES_OF = {
     "conv": ("forward", "error", "gradient", "update", "select"),
     "linear": ("forward", "error", "gradient", "update"),
-    "batchnorm": ("forward", "error", "gradient", "update"),
+    **dict.fromkeys(NORM_KINDS, ("forward", "error", "gradient", "update")),
     "fork": ("error",),
     "input": ("forward",),
 }
@@ -59,7 +59,7 @@ def layers(draw: st.DrawFn) -> Layer:
     """Any kind of layer."""
     kind = draw(
         st.sampled_from(
-            ["mac", "batchnorm", "activation", "add", "fork", "maxpool", "avgpool", "shortcut", "input", "loss"]
+            ["mac", *NORM_KINDS, "activation", "add", "fork", "maxpool", "avgpool", "shortcut", "input", "loss"]
         )
     )
     if kind == "mac":

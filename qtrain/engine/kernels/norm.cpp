@@ -1,5 +1,5 @@
 // Batch normalization's passes over whole tensors: store codes with their sums, apply, sum the errors, send them back.
-// The constants of a channel come from norm_constants.cpp; the arithmetic is that of qtrain/layers/norm.py.
+// The constants of a channel come from norm_constants.cpp; the arithmetic is that of qtrain/layers/norms/batch.py.
 #include <vector>
 #include "common.h"
 

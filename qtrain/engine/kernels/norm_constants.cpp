@@ -1,4 +1,4 @@
-// Batch normalization's integer constants, one channel at a time: qtrain/layers/norm.py in 64-bit integers.
+// Batch normalization's integer constants, one channel at a time: qtrain/layers/norms/batch.py in 64-bit integers.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -8,7 +8,6 @@
 namespace {
 
 constexpr int64_t MIN_EXPONENT = -100;                  // formats/fixed.py
-constexpr double STATISTIC_MAX_CODE = (1 << 23) - 1;  // layers/norm.py: running statistics of 24 bits
 
 using std::max;
 using std::min;
@@ -50,8 +49,8 @@ Scaled inverse_sqrt(int64_t variance) {
 
 float on_grid(int64_t x, int64_t exponent) { return float(std::ldexp(double(x), int(exponent))); }
 
-// running <- (1 - share) running + share batch 2^exponent, as 24-bit codes on one grid for all channels.
-void blend(int64_t channels, float* running, const int64_t* batch, int64_t exponent, int64_t share) {
+// running <- (1 - share) running + share batch 2^exponent, as codes of so many bits on one grid for all channels.
+void blend(int64_t channels, float* running, int bits, const int64_t* batch, int64_t exponent, int64_t share) {
     double amax = 0.0;
     for (int64_t c = 0; c < channels; ++c) {
         amax = max(amax, double(std::fabs(running[c])));
@@ -59,8 +58,9 @@ void blend(int64_t channels, float* running, const int64_t* batch, int64_t expon
     }
     int power;
     const double mantissa = std::frexp(amax, &power);
-    const int64_t carry = std::ldexp(mantissa, 23) > STATISTIC_MAX_CODE;
-    const int64_t grid = amax == 0.0 ? MIN_EXPONENT : max<int64_t>(power - 23 + carry, MIN_EXPONENT);
+    const int width = bits - 1;
+    const int64_t carry = std::ldexp(mantissa, width) > double((int64_t(1) << width) - 1);
+    const int64_t grid = amax == 0.0 ? MIN_EXPONENT : max<int64_t>(power - width + carry, MIN_EXPONENT);
     for (int64_t c = 0; c < channels; ++c) {
         const int64_t old = int64_t(std::floor(double(running[c]) * std::ldexp(1.0, int(16 - grid)) + 0.5));
         const int64_t fresh = shift_round(batch[c], min<int64_t>(max<int64_t>(grid - 16 - exponent, -62), 62));
@@ -75,7 +75,7 @@ extern "C" {
 // Constants of C channels, each row [C]: mean m8, root, root's exponent, from sums [C, 2] of n codes in units of
 // 2^exponent; running statistics move by share 2^-16. With sums null the constants come from the running statistics.
 void qt_norm_statistics(int64_t channels, const int64_t* sums, int64_t n, int exponent, int64_t epsilon, int64_t share,
-                        float* mean, float* variance, int64_t* constants) {
+                        float* mean, float* variance, int mean_bits, int variance_bits, int64_t* constants) {
     const double unit = std::ldexp(1.0, exponent), square = unit * unit;
     std::vector<int64_t> means(channels), variances(channels);
     for (int64_t c = 0; c < channels; ++c) {
@@ -95,8 +95,8 @@ void qt_norm_statistics(int64_t channels, const int64_t* sums, int64_t n, int ex
         means[c] = m8, variances[c] = v16;
     }
     if (!sums) return;
-    blend(channels, mean, means.data(), exponent - 8, share);
-    blend(channels, variance, variances.data(), 2 * exponent - 16, share);
+    blend(channels, mean, mean_bits, means.data(), exponent - 8, share);
+    blend(channels, variance, variance_bits, variances.data(), 2 * exponent - 16, share);
 }
 
 // gain and offset [C] of y = gain a + offset, from codes of scale and shift.
