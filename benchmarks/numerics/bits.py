@@ -33,7 +33,7 @@ Setting = tuple[str, int]
 FLOAT32: Setting = ("float32", 32)
 
 
-def experiment(
+def described(
     setting: Setting, seed: int, rate: float, data_dir: str, steps: int, val_split: float = 0.0
 ) -> Experiment:
     """One run: every instance trained on, no error pruned."""
@@ -140,11 +140,12 @@ def header(rate: float, words: str, steps: int, commit: str) -> list[str]:
     """What the figures rest on."""
     return [
         "# Accuracy against bits: LeNet on MNIST", "",
-        f"`python benchmarks/numerics/bits.py --data-dir DATA --steps {steps}` at commit {commit[:12]}: {steps} steps of 64 images ({64 * steps:,} of 60,000), "
-        "no filter, no pruning, momentum 0.9, weight decay 1e-4, cosine schedule, stochastic rounding of errors, "
-        f"gradients and updates, delayed exponents. Learning rate {rate:g}, chosen once for all: float32's accuracy on "
-        f"a tenth of the training set after {RATE_STEPS} steps ({words} %). Mean and standard deviation over seeds of "
-        "the accuracy on the 10,000 test images.",
+        f"`python benchmarks/numerics/bits.py --data-dir DATA --steps {steps}` at commit {commit[:12]}:",
+        f"{steps} steps of 64 images ({64 * steps:,} of 60,000), no filter, no pruning, momentum 0.9, weight decay",
+        "1e-4, cosine schedule, stochastic rounding of errors, gradients and updates, delayed exponents.",
+        f"Learning rate {rate:g}, chosen once for all: float32's accuracy on a tenth of the training set after",
+        f"{RATE_STEPS} steps ({words} %). Mean and standard deviation over seeds of the accuracy on the 10,000",
+        "test images; each role's worst point by the runs' numerics reports.",
     ]  # fmt: skip
 
 
