@@ -70,7 +70,8 @@ def budget_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for name, text in (
         ("--min-accuracy", "Limit: mean accuracy, 0 to 1."),
         ("--max-ram-bytes", "Limit: peak RAM."),
-        ("--max-step-energy-j", "Limit: energy of a step (an update)."),
+        ("--max-step-energy-j", "Limit: mean energy of a mini-batch of the stream, learned from or not."),
+        ("--max-update-energy-j", "Limit: energy of the run over its updates of the weights."),
         ("--max-energy-j", "Limit: energy of a run."),
     ):
         command = click.option(name, type=float, metavar="X", help=text)(command)

@@ -32,7 +32,7 @@ ARROWS = {
     "sweep": {"experiment", "store", "simulate", "summary"},
     "report": {"experiment", "store", "summary", "console", "simulate"},
     "compare": {"experiment", "sweep", "report"},
-    "search": {"experiment", "store", "sweep", "report", "estimate"},
+    "search": {"experiment", "store", "sweep", "report", "estimate", "console"},
     "reference": set(),
     "verification": {"reference", "layers", "formats", "models", "data", "training", "experiment"},
     "export": {"experiment", "store", "layers", "models", "formats", "training", "data"},

@@ -13,6 +13,7 @@ from qtrain.report.comparison import Row
 _READS = {
     "max_energy_j": "energy_j",
     "max_step_energy_j": "step_energy_j",
+    "max_update_energy_j": "update_energy_j",
     "max_ram_bytes": "peak_ram_bytes",
     "min_accuracy": "accuracy",
 }
@@ -20,10 +21,12 @@ _READS = {
 
 @dataclass(frozen=True)
 class Budget:
-    """Hard limits on a setting: energy of the run or of a step, peak RAM, mean accuracy (0 to 1); None: no limit."""
+    """Hard limits on a setting: energy of the run, of a step or an update (see Row), peak RAM, mean accuracy (0 to 1);
+    None: no limit."""
 
     max_energy_j: float | None = None
     max_step_energy_j: float | None = None
+    max_update_energy_j: float | None = None
     max_ram_bytes: float | None = None
     min_accuracy: float | None = None
 

@@ -18,7 +18,8 @@ from qtrain.report.settings import SEED, differences, label
 class Row:
     """A setting on a device: means over its seeds, `_std` the sample standard deviation (None of one seed).
 
-    Energy and time are those of the whole run, its steps or its instances. `pareto`: no other setting that
+    Energy and time are those of the whole run, its steps (mini-batches of the stream, learned from or not), its updates
+    (of the weights; the filter's work in between counts) or its instances. `pareto`: no other setting that
     fits the device is at least as good there in accuracy (in loss, where there is none), energy and RAM, and better in
     one of them; of settings that do not fit only where none does.
     """
@@ -39,6 +40,7 @@ class Row:
     energy_j: float
     energy_j_std: float | None
     step_energy_j: float
+    update_energy_j: float
     instance_energy_j: float
     time_s: float
     instance_time_s: float
@@ -99,6 +101,9 @@ def _row(group: Sequence[FinishedRun], values: dict[str, Any], i: int) -> Row:
         energy_j=_mean(bill["energy_j"] for bill in bills),
         energy_j_std=_std(bill["energy_j"] for bill in bills),
         step_energy_j=_mean(bill["energy_j"] / max(bill["n_steps"], 1) for bill in bills),
+        update_energy_j=_mean(
+            bill["energy_j"] / max(result["n_updates"], 1) for bill, result in zip(bills, results, strict=True)
+        ),
         instance_energy_j=_mean(bill["energy_j"] / max(bill["n_instances"], 1) for bill in bills),
         time_s=_mean(bill["time_s"] for bill in bills),
         instance_time_s=_mean(bill["time_s"] / max(bill["n_instances"], 1) for bill in bills),

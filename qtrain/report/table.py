@@ -27,7 +27,8 @@ SORTS: dict[str, Callable[[Row], Any]] = {
 
 LIMITS = {
     "max_energy_j": ("energy of the run", lambda limit: f"at most {si(limit, 'J')}"),
-    "max_step_energy_j": ("energy of a step", lambda limit: f"at most {si(limit, 'J')}"),
+    "max_step_energy_j": ("energy of a mini-batch", lambda limit: f"at most {si(limit, 'J')}"),
+    "max_update_energy_j": ("energy of an update", lambda limit: f"at most {si(limit, 'J')}"),
     "max_ram_bytes": ("peak RAM", lambda limit: f"at most {kib(limit)}"),
     "min_accuracy": ("accuracy", lambda limit: f"at least {percent(limit)}"),
 }

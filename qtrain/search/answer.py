@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qtrain.console import si
 from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
 from qtrain.report import Budget, Row, compare, read_runs
@@ -66,14 +67,15 @@ def search(
 ) -> Found:
     """The best setting of `space` within `budget` on the base experiment's first device.
 
-    `max_lost_points`: points of accuracy it may lose against dense float32 training on the same stream and seed.
+    `max_lost_points`: points of accuracy it may lose against dense float32 training on the same stream and seed, the
+    best over the batch sizes and whatever else is searched and spares no work.
     Trials lie beneath `out` and are reused. The recommended setting holds at a second seed too; without any within
     the limits the answer is the nearest miss. Raises QtrainError if every trial failed, Interrupted on Ctrl-C.
     """
     out, base = Path(out), space.base
     baseline = None
     if max_lost_points is not None:
-        baseline = _baseline_accuracy(base, out)
+        baseline = _baseline_accuracy(space, out, n_workers, on_change)
         demanded = max(budget.min_accuracy or 0.0, baseline - max_lost_points / 100)
         budget = dataclasses.replace(budget, min_accuracy=demanded)
     trials = Trials(space, budget, n_trials, out, on_change)
@@ -90,15 +92,15 @@ def search(
     return Found(answer, chosen, _reasons(answer, trials, baseline), baseline, trials.sweep)
 
 
-def _baseline_accuracy(base: Experiment, out: Path) -> float:
-    dense = base.with_options({"numbers.bits": 32, "filter.kind": "none", "prune.kind": "none"})
-    sweep = run_trials([dataclasses.replace(dense, layers=())], out, n_workers=1)
-    if sweep.failed:
+def _baseline_accuracy(space: Space, out: Path, n_workers: int, on_change: Callable[[Sweep], None] | None) -> float:
+    """The highest accuracy of dense float32 training."""
+    sweep = run_trials(space.baselines(), out, n_workers=n_workers, on_change=on_change)
+    if not sweep.runs:
         raise QtrainError(f"the dense float32 run failed: {sweep.failed[0]['error']}")
-    accuracy = read_runs(sweep.runs)[0][0].result["accuracy"]
-    if accuracy is None:
+    found = [run.result["accuracy"] for run in read_runs(sweep.runs)[0]]
+    if None in found:
         raise QtrainError("--max-lost-points: this model has no accuracy")
-    return float(accuracy)
+    return float(max(found))
 
 
 def _checked(trials: Trials, budget: Budget) -> Answer:
@@ -125,7 +127,11 @@ def _reasons(answer: Answer, trials: Trials, baseline: float | None) -> list[str
     lines = [answer_line(answer)]
     if baseline is not None and row.accuracy is not None:
         lost = 100 * (baseline - row.accuracy)
-        lines.append(f"dense float32 on the same stream: {100 * baseline:.1f} %; this loses {lost:.2f} points")
+        lines.append(f"dense float32 on the same stream: {100 * baseline:.2f} %; this loses {lost:.2f} points")
+    lines.append(
+        f"a mini-batch of the stream costs {si(row.step_energy_j, 'J')} on average, an update of the weights "
+        f"{si(row.update_energy_j, 'J')} with all that comes before it"
+    )
     lines.append(
         f"{trials.sweep.n_trials} trials, {len(trials.sweep.stopped)} stopped early, {n_within} within all limits; "
         f"chosen for {'the least energy' if budget.min_accuracy is not None else 'the highest accuracy'}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hwmodel.operations import MAC_KINDS
+from hwmodel.operations import MAC_KINDS, Layer
 from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
 from qtrain.sweep.grid import BITS, Grid
@@ -22,8 +24,11 @@ DEFAULTS: dict[str, tuple[Any, ...]] = {
     ENDS: (_SAME, 8),
 }
 SUBSET, BATCH = "train.layers", "train.batch_size"
-BATCH_SHARES = (1, 2, 4, 8)
-"""Parts of the base experiment's batch size: the batch decides what a step costs and what memory it takes."""
+BATCH_FACTOR = 4
+"""Batch sizes searched: the base experiment's and every 4th part of it down to 1, because the batch decides what a step
+costs and what memory it takes."""
+SAVINGS = (BITS, *ROLES, ENDS, "filter.", "prune.", SUBSET)
+"""Dimensions that spare work: dense float32 training, against which an accuracy is lost, has none of them."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,7 @@ class Space:
 
     @classmethod
     def of(cls, grid: Grid, fixed: Iterable[str] = ()) -> Space:
-        """The axes of the grid; and the default dimensions of all options that are neither axes nor `fixed`.
-
-        Of a network that starts from trained weights also the subset of layers to train.
-        """
+        """The axes of the grid; and the default dimensions of all options that are neither axes nor `fixed`."""
         taken = {*fixed, *grid.axes}
         if BITS in taken or grid.base.numbers.plan == "float32":
             taken |= {*ROLES, ENDS}
@@ -50,10 +52,12 @@ class Space:
             taken.add("prune.keep")
         found = {name: values for name, values in DEFAULTS.items() if name not in taken}
         if BATCH not in taken:
-            size = grid.base.train.batch_size
-            found[BATCH] = tuple(sorted({max(size // part, 1) for part in BATCH_SHARES}))
-        if grid.base.init and SUBSET not in taken:
-            found[SUBSET] = _subsets(_mac_layers(grid.base))
+            sizes = [grid.base.train.batch_size]
+            while sizes[-1] > 1:
+                sizes.append(max(sizes[-1] // BATCH_FACTOR, 1))
+            found[BATCH] = tuple(sorted(sizes))
+        if SUBSET not in taken:
+            found[SUBSET] = _subsets(_mac_layers(grid.base), trained=bool(grid.base.init))
         dimensions = {**grid.axes, **found}
         if not dimensions:
             raise QtrainError("nothing to search: give some option several values by commas")
@@ -65,22 +69,34 @@ class Space:
         bits = choice.get(ENDS, _SAME)
         if bits == _SAME:
             return experiment
-        names = _mac_layers(self.base)
+        names = [layer.name for layer in _mac_layers(self.base)]
         widths = dict.fromkeys((role.partition(".")[2] for role in ROLES), bits)
         for name in dict.fromkeys((names[0], names[-1])):
             experiment = experiment.with_layer(name, **widths)
         return experiment
 
+    def baselines(self) -> list[Experiment]:
+        """Dense float32 training, at every value of the dimensions that spare no work."""
+        rest = {name: values for name, values in self.dimensions.items() if not name.startswith(SAVINGS)}
+        dense = {"numbers.bits": 32, "filter.kind": "none", "prune.kind": "none"}
+        choices = [dict(zip(rest, values, strict=True)) for values in itertools.product(*rest.values())]
+        return [dataclasses.replace(self.base.with_options(choice | dense), layers=()) for choice in choices]
 
-def _mac_layers(experiment: Experiment) -> list[str]:
-    """Names of the model's layers with weights, from input to output."""
+
+def _mac_layers(experiment: Experiment) -> list[Layer]:
+    """The model's layers with weights, from input to output."""
     from qtrain.estimate import shapes
 
     shape = ",".join(map(str, experiment.input_shape)) or None
-    return [layer.name for layer in shapes(experiment.model, shape).layers if layer.kind in MAC_KINDS]
+    return [layer for layer in shapes(experiment.model, shape).layers if layer.kind in MAC_KINDS]
 
 
-def _subsets(names: list[str]) -> tuple[str, ...]:
-    """All layers, the later half, the last one."""
-    half = names[len(names) // 2 :]
-    return tuple(dict.fromkeys(("all", ",".join(half), names[-1])))
+def _subsets(layers: list[Layer], trained: bool) -> tuple[str, ...]:
+    """All layers, and all but the one with the most parameters: its gradient and update take the most memory, and it
+    may stay at random weights. Of a `trained` network also the later half, the last two and the last layer."""
+    names = [layer.name for layer in layers]
+    largest = max(layers, key=lambda layer: layer.n_parameters).name
+    found = [names, [name for name in names if name != largest]]
+    if trained:
+        found += [names[len(names) // 2 :], names[-2:], names[-1:]]
+    return ("all", *dict.fromkeys(",".join(one) for one in found[1:] if one))

@@ -73,7 +73,7 @@ class Trials:
     def _ask(self) -> None:
         watch = None
         if len(self.runs) >= GENERATION:  # a miss must be near something: the first trials are not given up
-            watch = worker.Watch(self.budget.max_energy_j, self.budget.max_step_energy_j, self._floors())
+            watch = worker.Watch(self.budget.max_energy_j, self._step_limit_j(), self._floors())
         for _ in range(min(GENERATION, self.n_trials - len(self.sweep.folders))):
             asked = self.study.ask()
             choice = {
@@ -114,16 +114,18 @@ class Trials:
 
     def _excess_so_far(self, path: Path) -> list[float]:
         """By how much a trial that was given up was above the limits it is watched for."""
-        last = Run.open(path).metrics()[-1]
-        limits, accuracy = self.budget, last["accuracy"]
-        so_far = {
-            "max_energy_j": last["energy_j"] / limits.max_energy_j - 1 if limits.max_energy_j else -1.0,
-            "max_step_energy_j": last["energy_j"] / last["step"] / limits.max_step_energy_j - 1
-            if limits.max_step_energy_j
-            else -1.0,
-            "min_accuracy": -1.0 if accuracy is None else (limits.min_accuracy or 0.0) - accuracy,
-        }
-        return list(so_far.values())
+        last, limits = Run.open(path).metrics()[-1], self.budget
+        spent_j, step_limit_j, accuracy = last["energy_j"], self._step_limit_j(), last["accuracy"]
+        return [
+            spent_j / limits.max_energy_j - 1 if limits.max_energy_j else -1.0,
+            spent_j / last["step"] / step_limit_j - 1 if step_limit_j else -1.0,
+            -1.0 if accuracy is None else (limits.min_accuracy or 0.0) - accuracy,
+        ]
+
+    def _step_limit_j(self) -> float | None:
+        """Energy of a mean step above which a limit is broken: there are no more updates than steps."""
+        limits = (self.budget.max_step_energy_j, self.budget.max_update_energy_j)
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def read(self, path: Path) -> FinishedRun:
         """A finished run, priced on the search's device."""

@@ -59,17 +59,19 @@ class Interrupted(QtrainError):
 
 @dataclass
 class _Totals:
-    """Instances so far, and sums since the last row of metrics."""
+    """Instances and updates so far, and sums since the last row of metrics."""
 
     seen: int = 0
     kept: int = 0
     uncertain: int = 0
+    updates: int = 0
     recent: list[StepRecord] = field(default_factory=list)
 
     def add(self, record: StepRecord) -> None:
         self.seen += record.seen
         self.kept += record.kept
         self.uncertain += record.uncertain
+        self.updates += record.updated
         self.recent.append(record)
 
 
@@ -165,8 +167,9 @@ class _Loop:
         tensors, state = snapshot.take(self.job)
         totals = self.totals
         own = {
-            "seen": totals.seen, "kept": totals.kept, "uncertain": totals.uncertain, "accuracy": self.accuracy,
-            "before": self.before, "details_before": self.details_before, "adaptation": self.adaptation.state(),
+            "seen": totals.seen, "kept": totals.kept, "uncertain": totals.uncertain, "updates": totals.updates,
+            "accuracy": self.accuracy, "before": self.before, "details_before": self.details_before,
+            "adaptation": self.adaptation.state(),
             "health": self.health.state(), "best": self.watch.best, "notices": self.job.notices.lines,
             "recent": [asdict(record) for record in totals.recent],
         }  # fmt: skip
@@ -192,6 +195,7 @@ class _Loop:
     def _restore(self, tensors: Mapping[str, Any], state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         snapshot.put(self.job, tensors, state)
         self.totals.seen, self.totals.kept, self.totals.uncertain = own["seen"], own["kept"], own["uncertain"]
+        self.totals.updates = own["updates"]
         self.accuracy, self.before, self.details_before = own["accuracy"], own["before"], own["details_before"]
         self.adaptation.load_state(own["adaptation"])
         self.health.load_state(own["health"])
@@ -271,6 +275,7 @@ class _Loop:
             "run": str(self.folder.path),
             "resumed_from_step": self.resumed_from,
             "n_steps": job.batches.n_steps,
+            "n_updates": self.totals.updates,
             "wall_time_s": time.perf_counter() - self.started,
             "instances": {"seen": self.totals.seen, "kept": self.totals.kept, "uncertain": self.totals.uncertain},
             "warnings": job.notices.lines,

@@ -15,12 +15,14 @@ from qtrain.training.setup import Job
 
 @dataclass(slots=True)
 class StepRecord:
-    """What one step did: instances, the kept ones' mean loss (None if none was kept), and the filter's metrics."""
+    """What one step did: instances, the kept ones' mean loss (None if none was kept), whether the weights were updated,
+    and the filter's metrics."""
 
     seen: int
     kept: int
     uncertain: int
     loss: float | None
+    updated: bool = False
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -44,17 +46,17 @@ def _step(job: Job, batch: Batch, rate: float) -> StepRecord:
     uncertain_losses = torch.zeros(0)
     if len(uncertain):
         uncertain_losses = _finite(job.recipe.judge(job.net, batch, uncertain))
-    losses, own = torch.zeros(0), {}
+    losses, own, updated = torch.zeros(0), {}, False
     if len(kept):
         outcome = job.recipe.learn(job.net, batch, kept, job.filter.backward_rows)
         losses = _finite(outcome.losses)
-        own = outcome.metrics
-        if outcome.updated:
+        own, updated = outcome.metrics, outcome.updated
+        if updated:
             job.optimizer.step(Clock(seed, step), outcome.scale, rate)
             job.recipe.updated(job.net)
     metrics = own | job.filter.learn(choice, losses, uncertain_losses, step)
     mean = float(losses.double().mean()) if len(losses) else None
-    return StepRecord(len(batch.images), len(kept), len(uncertain), mean, metrics)
+    return StepRecord(len(batch.images), len(kept), len(uncertain), mean, updated, metrics)
 
 
 def _finite(losses: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def finished_run(
         run.finish({
             "accuracy": accuracy, "loss": 1.5, "accuracy_before": None, "seed": experiment.seed,
             "recipe": "supervised", "model": experiment.model, "data": experiment.data.name, "run": str(folder),
-            "resumed_from_step": None, "n_steps": N_STEPS, "wall_time_s": 1.0,
+            "resumed_from_step": None, "n_steps": N_STEPS, "n_updates": N_STEPS, "wall_time_s": 1.0,
             "instances": {"seen": seen, "kept": seen, "uncertain": 0}, "warnings": [],
             **record.summary(), "bills": record.bills(devices),
         })  # fmt: skip

@@ -12,7 +12,7 @@ from qtrain.experiment import Experiment, load
 from qtrain.report import Budget
 from qtrain.report.table import answer_line
 from qtrain.search import Space, search
-from qtrain.search.space import ENDS, ROLES, SUBSET
+from qtrain.search.space import BATCH, ENDS, ROLES, SUBSET
 from qtrain.search.trials import GENERATION, Trials
 from qtrain.sweep import Grid
 from qtrain.sweep.worker import STOPPED, Watch
@@ -24,10 +24,10 @@ pytest.importorskip("optuna", reason="needs the extra search")
 def test_what_is_given_is_not_varied_and_lists_are():
     texts = {"numbers.bits": ["8"], "filter.rate": ["0.2,0.4"], "train.batch_size": ["16"]}
     space = Space.of(Grid().with_texts(texts), texts)
-    assert set(space.dimensions) == {"filter.rate", "prune.keep"}
+    assert set(space.dimensions) == {"filter.rate", "prune.keep", SUBSET}
     assert space.dimensions["filter.rate"] == (0.2, 0.4)
     assert {*ROLES, ENDS} <= Space.of(Grid()).dimensions.keys()
-    assert SUBSET not in Space.of(Grid()).dimensions
+    assert Space.of(Grid()).dimensions[BATCH] == (1, 4, 16, 64)
 
 
 def test_what_the_base_experiment_does_not_use_is_not_varied():
@@ -37,9 +37,20 @@ def test_what_the_base_experiment_does_not_use_is_not_varied():
     assert "filter.rate" in Space.of(either).dimensions
 
 
-def test_trained_weights_add_the_subset_of_layers_to_train():
-    subsets = Space.of(Grid(Experiment(init="weights.safetensors"))).dimensions[SUBSET]
-    assert subsets == ("all", "conv2,fc", "fc")  # of conv1, conv2, fc
+def test_subsets_leave_out_the_largest_layer_and_of_a_trained_network_the_first_ones():
+    # digits-cnn: conv1 160 parameters, conv2 4,640, fc 5,130
+    assert Space.of(Grid()).dimensions[SUBSET] == ("all", "conv1,conv2")
+    trained = Space.of(Grid(Experiment(init="weights.safetensors")))
+    assert trained.dimensions[SUBSET] == ("all", "conv1,conv2", "conv2,fc", "fc")
+
+
+def test_accuracy_is_lost_to_the_best_dense_training_of_what_spares_no_work():
+    grid = Grid().with_texts({"optimizer.lr": ["0.01,0.1"], "train.batch_size": ["8,16"], "numbers.bits": ["4,8"]})
+    dense = Space.of(grid).baselines()
+    assert {(one.optimizer.lr, one.train.batch_size) for one in dense} == {
+        (0.01, 8), (0.01, 16), (0.1, 8), (0.1, 16)}  # fmt: skip
+    assert {(one.numbers.plan, one.filter.kind, one.prune.kind, one.train.layers) for one in dense} == {
+        ("float32", "none", "none", "all")}  # fmt: skip
 
 
 def test_the_ends_have_a_rule_each_and_the_others_none():
@@ -100,8 +111,8 @@ def searched(tmp_path_factory):
     """A tiny search of real runs that can be met: its JSON, folder and file."""
     out = tmp_path_factory.mktemp("search")
     arguments = ["search", "--bits", "4,8", "--filter", "none", "--prune", "none", "--batch-size", "16", "--steps", "6",
-                 "--trials", "2", "--device", "stm32f746", "--out", str(out), "-o", str(out / "best.toml"),
-                 "--json"]  # fmt: skip
+                 "--train", "all", "--trials", "2", "--device", "stm32f746", "--out", str(out),
+                 "-o", str(out / "best.toml"), "--json"]  # fmt: skip
     done = CliRunner().invoke(cli.main, [*arguments, "--max-ram-bytes", "300000"])
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout), out, arguments
@@ -146,6 +157,7 @@ def test_an_answer_names_the_setting_by_what_differs_from_the_base(tmp_path):
 
 
 def test_nothing_to_search_is_an_error():
-    texts = {"numbers.bits": ["8"], "filter.rate": ["1"], "prune.keep": ["1"], "train.batch_size": ["8"]}
+    texts = {"numbers.bits": ["8"], "filter.rate": ["1"], "prune.keep": ["1"], "train.batch_size": ["8"],
+             SUBSET: ["all"]}  # fmt: skip
     with pytest.raises(QtrainError, match="nothing to search"):
         Space.of(Grid().with_texts(texts), texts)
