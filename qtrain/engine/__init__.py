@@ -68,7 +68,7 @@ def active() -> str:
 def kernels_for(x: Tensor) -> ctypes.CDLL | None:
     """The compiled kernels if they are in force and take `x` (float32 or float64 on the CPU, not empty), else None."""
     library = _kernels()
-    if library is None or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64) or not x.numel():
+    if library is None or not x.is_cpu or x.dtype not in (torch.float32, torch.float64) or not x.numel():
         return None
     return library
 

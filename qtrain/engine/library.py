@@ -3,63 +3,50 @@
 from __future__ import annotations
 
 import ctypes
-import struct
 from ctypes import POINTER, c_double, c_float, c_int, c_int32, c_int64, c_uint32, c_void_p
 from pathlib import Path
 
-import torch
+SCALES = ("dynamic", "delayed", "moving-average", "static")
+"""The scale rules the kernels follow."""
+REFUSED = -(1 << 31)
+"""The exponent of a tensor that is not finite."""
 
-PARALLEL_FROM = 1 << 15
-"""Elements from which waking other threads (about 5 us) is repaid."""
 
-
-class Point(ctypes.Structure):
-    """One quantization point, as in kernels/common.h."""
+class Rule(ctypes.Structure):
+    """A quantization point: what it is and has learned (kernels/common.h)."""
 
     _fields_ = [
-        ("inverse", c_double), ("step", c_double), ("low", c_double), ("high", c_double), ("cap", c_double),
-        ("rows", c_void_p), ("index", c_void_p), ("n_rows", c_int64), ("row_size", c_int64),
-        ("key", c_uint32), ("stochastic", c_int32),
+        ("low", c_double), ("high", c_double), ("amax", c_double), ("stream", c_uint32), ("scale", c_int32),
+        ("is_signed", c_int32), ("stochastic", c_int32), ("whole", c_int32),
     ]  # fmt: skip
 
 
-class Map(ctypes.Structure):
-    """Channels, elements of one channel's plane, and whether channels lie last (kernels/norm.cpp)."""
+class Place(ctypes.Structure):
+    """How a tensor lies (kernels/common.h)."""
 
-    _fields_ = [("channels", c_int64), ("plane", c_int64), ("last", c_int32)]
-
-
-class Peak(ctypes.Structure):
-    """The largest magnitude and the largest positive number seen, as a float's bits."""
-
-    _fields_ = [("magnitude", c_int64), ("positive", c_int64)]
-
-    def seen(self, signed: bool, dtype: torch.dtype) -> float:
-        """The maximum a scale is taken from; not a number if any element was."""
-        kind = ("<i", "<f") if dtype == torch.float32 else ("<q", "<d")
-        magnitude, positive = (
-            struct.unpack(kind[1], struct.pack(kind[0], b))[0] for b in (self.magnitude, self.positive)
-        )
-        return magnitude if signed or magnitude != magnitude else positive
+    _fields_ = [
+        ("rows", c_void_p), ("index", c_void_p), ("n_rows", c_int64), ("row_size", c_int64), ("channels", c_int64),
+        ("plane", c_int64), ("last", c_int32), ("threads", c_int32),
+    ]  # fmt: skip
 
 
-_POINT, _MAP, _PEAK = POINTER(Point), POINTER(Map), POINTER(Peak)
+_RULE, _PLACE = POINTER(Rule), POINTER(Place)
 _P = c_void_p
+_POINT = [_P, _P, _P, _RULE, _PLACE, c_uint32, c_int, c_double], c_int
 _SIGNATURES = {
-    "qt_peak_f32": [_P, _P, _POINT, c_int, _PEAK],
-    "qt_peak_f64": [_P, _P, _POINT, c_int, _PEAK],
-    "qt_quantize_f32": [_P, _P, _P, _POINT, c_int, _PEAK],
-    "qt_quantize_f64": [_P, _P, _P, _POINT, c_int, _PEAK],
-    "qt_store": [_P, _P, _P, _POINT, _MAP, c_int, _PEAK],
-    "qt_norm": [_P, _P, _P, _P, _POINT, _MAP, c_int, _PEAK],
-    "qt_norm_sums": [_P, _P, _P, _P, _P, _P, c_float, c_float, c_float, _POINT, _MAP, c_int],
-    "qt_norm_error": [_P, _P, _P, _P, _P, _P, _POINT, _MAP, c_int, _PEAK],
-    "qt_norm_statistics": [c_int64, _P, c_int64, c_int, c_int64, c_int64, _P, _P, c_int, c_int, _P],
-    "qt_squares": [_P, c_float, _P, c_int64, _MAP, c_int],
-    "qt_update": [_P, _P, _P, _P, _P, _POINT, _POINT, c_int],
-    "qt_norm_affine": [c_int64, _P, _P, c_int, _P, c_int, _P, _P],
-    "qt_norm_backward": [c_int64, _P, _P, c_int, _P, c_int64, c_int, c_int, c_int, _P, _P, _P, _P, _P],
+    "qt_point_f32": _POINT,
+    "qt_point_f64": _POINT,
+    "qt_store": ([_P, _P, _P, _RULE, _PLACE, c_int], c_int),
+    "qt_norm": ([_P, _P, _P, _P, _RULE, _PLACE, c_int, c_double], c_int),
+    "qt_norm_sums": ([_P] * 6 + [c_float, c_float, c_float, _RULE, c_int, c_double, _PLACE], None),
+    "qt_norm_error": ([_P] * 6 + [_RULE, _PLACE, c_uint32], c_int),
+    "qt_norm_statistics": ([c_int64, _P, c_int64, c_int, c_int64, c_int64, _P, _P, c_int, c_int, _P], None),
+    "qt_norm_affine": ([c_int64, _P, _P, c_int, _P, c_int, _P, _P], None),
+    "qt_norm_backward": ([c_int64, _P, _P, c_int, _P, c_int64, c_int, c_int, c_int] + [_P] * 5, None),
+    "qt_squares": ([_P, c_float, _P, _PLACE], None),
+    "qt_update": ([_P, c_int64, _P], None),
 }
+"""Argument types and result of each function."""
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
@@ -79,12 +66,7 @@ def load(path: Path) -> ctypes.CDLL:
     """The library with its argument types declared. Raises OSError when it can't be loaded."""
     library = ctypes.CDLL(str(path))
     keep_freed_memory()
-    for name, arguments in _SIGNATURES.items():
+    for name, (arguments, result) in _SIGNATURES.items():
         function = getattr(library, name)
-        function.argtypes, function.restype = arguments, None
+        function.argtypes, function.restype = arguments, result
     return library
-
-
-def threads_for(n_elements: int) -> int:
-    """PyTorch's own number of threads, one for small tensors."""
-    return torch.get_num_threads() if n_elements >= PARALLEL_FROM else 1

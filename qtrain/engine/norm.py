@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from qtrain.engine import kernels_for
-from qtrain.engine.library import Point, threads_for
-from qtrain.engine.points import CodeTensor, Placed, accepts, by_pass
+from qtrain.engine.points import CodeTensor, Placed, accepts, learned, rule_of
 from qtrain.formats.fixed import FixedTensor
+from qtrain.formats.noise import step_key
 
 _LIMITS = {"none": (-math.inf, math.inf), "relu": (0.0, math.inf), "relu6": (0.0, 6.0)}
 """The error passes where the stored output lies strictly between."""
@@ -29,7 +29,8 @@ class Record:
     scale: FixedTensor
     n: int
     batch: bool
-    output: Point  # the quantization point of the output, to tell again where the activation passed
+    output: int  # exponent of the output, to tell again where the activation passed
+    cap: float
     library: ctypes.CDLL
 
 
@@ -68,17 +69,16 @@ def forward(unit: Any, tape: Any, x: FixedTensor) -> FixedTensor | None:
         channels, constants.data_ptr(), scale.values.data_ptr(), scale.exponent, shift.values.data_ptr(),
         shift.exponent, gain, offset,
     )  # fmt: skip
-    place = Placed(x.packed, None, False)
-    sizes, threads, used = place.map(), threads_for(carrier.numel()), []
-
-    def run(point: Point, peak: Any) -> None:
-        used.append(point)
-        library.qt_norm(place.x.data_ptr(), carrier.data_ptr(), gain, offset, point, sizes, threads, peak)
-
-    cap = 6.0 if unit.layer.activation == "relu6" else None
-    exponent = by_pass(unit.q.output, run, place, tape.clock, tape.training, cap, torch.float32, run)
-    tape.save(unit.name, (x.packed,), Record(x.exponent, constants, affine, scale, n, batch, used[-1], library))
-    stored: FixedTensor = unit.q.output.stored(FixedTensor(carrier, exponent))
+    placed = Placed(x.packed, None, False)
+    cap = 6.0 if unit.layer.activation == "relu6" else math.inf
+    output = unit.q.output
+    exponent = library.qt_norm(
+        placed.x.data_ptr(), carrier.data_ptr(), gain, offset, rule_of(output), placed.at, tape.training, cap
+    )
+    learned(output, exponent, tape.training)
+    record = Record(x.exponent, constants, affine, scale, n, batch, exponent, cap, library)
+    tape.save(unit.name, (x.packed,), record)
+    stored: FixedTensor = output.stored(FixedTensor(carrier, exponent))
     return stored
 
 
@@ -92,18 +92,18 @@ def backward(unit: Any, tape: Any, error: FixedTensor, needed: bool) -> tuple[Fi
     a, record = tape.take(unit.name)
     library = record.library
     assert error.exponent is not None
-    place = Placed(a, tape.rows, unit.q.error.rounding == "stochastic")
-    a = place.x
-    g = error.values.contiguous(memory_format=torch.channels_last if place.last else torch.contiguous_format)
-    channels, sizes, threads = a.shape[1], place.map(), threads_for(a.numel())
+    point = unit.q.error
+    stochastic = point.rounding == "stochastic"
+    placed = Placed(a, tape.rows, stochastic)
+    a = placed.x
+    g = error.values.contiguous(memory_format=placed.layout)
+    channels = a.shape[1]
     kept, sums = torch.empty_like(a), torch.zeros(channels, 2, dtype=torch.int64)
     gain, offset = record.affine[0].data_ptr(), record.affine[1].data_ptr()
     above, below = _LIMITS[unit.layer.activation]
-    again = record.output
-    again.n_rows = place.n_rows
     library.qt_norm_sums(
         g.data_ptr(), a.data_ptr(), kept.data_ptr(), sums.data_ptr(), gain, offset, math.ldexp(1.0, -error.exponent),
-        above, below, again, sizes, threads,
+        above, below, rule_of(unit.q.output), record.output, record.cap, placed.at,
     )  # fmt: skip
     slopes = torch.empty(2, channels, dtype=torch.float64)
     pqr = torch.empty(3, channels)
@@ -119,8 +119,8 @@ def backward(unit: Any, tape: Any, error: FixedTensor, needed: bool) -> tuple[Fi
     out = torch.empty_like(a, dtype=torch.float32)
     p, q, r = (row.data_ptr() for row in pqr)
 
-    def run(point: Point, peak: Any) -> None:
-        library.qt_norm_error(kept.data_ptr(), a.data_ptr(), out.data_ptr(), p, q, r, point, sizes, threads, peak)
-
-    exponent = by_pass(unit.q.error, run, place, tape.clock, True, None, torch.float32, run)
-    return (unit.q.error.stored(FixedTensor(out, exponent)),)
+    exponent = library.qt_norm_error(
+        kept.data_ptr(), a.data_ptr(), out.data_ptr(), p, q, r, rule_of(point), placed.at,
+        step_key(tape.clock.seed, tape.clock.step) if stochastic else 0,
+    )  # fmt: skip
+    return (point.stored(FixedTensor(out, learned(point, exponent, True))),)

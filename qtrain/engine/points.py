@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import math
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from qtrain.engine import kernels_for
-from qtrain.engine.library import Map, Peak, Point, threads_for
+from qtrain.engine.library import REFUSED, SCALES, Place, Rule
 from qtrain.formats.fixed import FixedPoint, FixedTensor
-from qtrain.formats.noise import Stream, row_indices
+from qtrain.formats.noise import row_indices, step_key
 
 COMPILED_ROUNDINGS = ("nearest-even", "stochastic")
 MAX_PLANE = 1 << 16
@@ -37,101 +38,99 @@ class CodeTensor(FixedTensor):
 
 
 class Placed:
-    """A dense tensor and how its rows lie; what a Point needs to find each element's logical index."""
+    """A dense tensor, and how it lies."""
 
-    __slots__ = ("index", "last", "n_rows", "row_size", "rows", "x")
+    __slots__ = ("at", "last", "rows", "x")
 
     def __init__(self, x: Tensor, rows: Tensor | None, keyed: bool) -> None:
-        """`keyed`: the rounding asks for noise."""
+        """`keyed`: the rounding asks for noise, by each element's logical index."""
         self.last = False
         if not x.is_contiguous():
             self.last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
             x = x if self.last else x.contiguous()
         self.x = x
-        self.n_rows = x.shape[0] if x.dim() else 1
-        self.row_size = math.prod(x.shape[1:])
-        self.rows = rows.contiguous() if keyed and rows is not None else None
-        self.index = row_indices(tuple(x.shape[1:]), True, x.device) if keyed and self.last else None
+        self.at = place(x.shape, self.last, keyed, torch.get_num_threads())
+        if keyed and rows is not None:
+            self.rows = rows.contiguous()  # kept alive with its address
+            a, start = self.at, self.rows.data_ptr()
+            self.at = Place(start, a.index, a.n_rows, a.row_size, a.channels, a.plane, a.last, a.threads)
 
-    def point(self, q: Any, exponent: int, key: int, cap: float | None) -> Point:
-        """`q` (a Quantizer) at `exponent`, with the noise's key."""
-        return Point(
-            math.ldexp(1.0, -exponent), math.ldexp(1.0, exponent), q.format.min_code, q.format.max_code,
-            math.inf if cap is None else cap,
-            None if self.rows is None else self.rows.data_ptr(), None if self.index is None else self.index.data_ptr(),
-            self.n_rows, self.row_size, key, q.rounding == "stochastic",
-        )  # fmt: skip
+    @property
+    def layout(self) -> torch.memory_format:
+        return torch.channels_last if self.last else torch.contiguous_format
 
-    def map(self) -> Map:
-        """Channels and planes of a normalization's tensor, [n, C, H, W] or [n, C]."""
-        channels = self.x.shape[1]
-        return Map(channels, self.row_size // channels, self.last or self.row_size == channels)
+
+@lru_cache(maxsize=1024)
+def place(shape: torch.Size, last: bool, keyed: bool, threads: int) -> Place:
+    """How a dense tensor of `shape` lies, with `last` in channels_last order."""
+    row_size, channels = math.prod(shape[1:]), shape[1] if len(shape) > 1 else 1
+    index = _index(shape[1:]).data_ptr() if keyed and last else None
+    flat = last or row_size == channels
+    return Place(None, index, shape[0] if shape else 1, row_size, channels, row_size // max(channels, 1), flat, threads)
+
+
+@cache
+def _index(row: torch.Size) -> Tensor:
+    """Each element's logical index within its row in channels_last order; kept, since addresses of it are."""
+    return row_indices(tuple(row), True, torch.device("cpu"))
 
 
 def accepts(q: Any) -> bool:
     """Whether the kernels do what this point asks."""
-    known = isinstance(q.format, FixedPoint) and q.rounding in COMPILED_ROUNDINGS and q.scale != "percentile"
+    known = isinstance(q.format, FixedPoint) and q.rounding in COMPILED_ROUNDINGS and q.scale in SCALES
     return known and q.monitor is None
 
 
-def key_of(q: Any, clock: Any) -> int:
-    return Stream(clock.seed, clock.step, q.stream_id).key if q.rounding == "stochastic" else 0
+def rule_of(q: Any) -> Rule:
+    """What the kernels need to know of `q` (a Quantizer), with the maximum it holds now."""
+    rule: Rule | None = q.rule
+    if rule is None:
+        rule = q.rule = Rule(
+            q.format.min_code, q.format.max_code, math.nan, q.stream_id, SCALES.index(q.scale), q.format.signed,
+            q.rounding == "stochastic", q.whole,
+        )  # fmt: skip
+    rule.amax = math.nan if q.amax is None else q.amax
+    return rule
 
 
-def by_pass(q: Any, run: Any, place: Placed, clock: Any, learn: bool, cap: float | None, dtype: torch.dtype,
-            peak_only: Any) -> int:  # fmt: skip
-    """Run `run(point, peak)` at the point's exponent and learn from the maximum; returns the exponent.
-
-    A rule that needs this tensor's own maximum is first answered by `peak_only(point, peak)`.
-    """
-    exponent, key = q.held(learn), key_of(q, clock)
-    known = exponent is not None
-    if not known:
-        peak = Peak()
-        peak_only(place.point(q, 0, key, None), ctypes.byref(peak))
-        exponent = q.observe(peak.seen(q.format.signed, dtype) if place.x.numel() else q.amax or 0.0, learn, cap)
-    peak = Peak()
-    run(place.point(q, exponent, key, cap), ctypes.byref(peak))
-    if known and learn:
-        q.observe(peak.seen(q.format.signed, dtype) if place.x.numel() else q.amax, learn, cap)
-    return int(exponent)
+def learned(q: Any, exponent: int, learn: bool) -> int:
+    """Give `q` what its rule has learned; returns the exponent. Raises QtrainError where the tensor was not finite."""
+    if exponent == REFUSED:
+        q.observe(math.nan, learn)
+    if learn:
+        amax = q.rule.amax
+        q.amax = None if amax != amax else amax
+        q.exponent = exponent
+    return exponent
 
 
 def quantize(library: ctypes.CDLL, q: Any, x: Tensor, clock: Any, rows: Tensor | None, learn: bool, cap: float | None,
              plus: Tensor | None, owned: bool) -> FixedTensor:  # fmt: skip
     """x (+ plus) on the grid of `q`. `owned`: x is the caller's own and may be overwritten."""
-    place = Placed(x, rows, q.rounding == "stochastic")
-    source, other = place.x, None
-    if plus is not None:
-        other = plus.contiguous(memory_format=torch.channels_last if place.last else torch.contiguous_format)
+    stochastic = q.rounding == "stochastic"
+    placed = Placed(x, rows, stochastic)
+    source = placed.x
+    other = None if plus is None else plus.contiguous(memory_format=placed.layout)
     out = source if owned or source is not x else torch.empty_like(source)
-    suffix = "f32" if source.dtype == torch.float32 else "f64"
-    peak_of, round_to = getattr(library, f"qt_peak_{suffix}"), getattr(library, f"qt_quantize_{suffix}")
-    a, b, threads = source.data_ptr(), None if other is None else other.data_ptr(), threads_for(source.numel())
-    exponent = by_pass(
-        q, lambda point, peak: round_to(a, b, out.data_ptr(), point, threads, peak), place, clock, learn, cap,
-        source.dtype, lambda point, peak: peak_of(a, b, point, threads, peak),
+    point = library.qt_point_f32 if source.dtype == torch.float32 else library.qt_point_f64
+    exponent = point(
+        source.data_ptr(), None if other is None else other.data_ptr(), out.data_ptr(), rule_of(q), placed.at,
+        step_key(clock.seed, clock.step) if stochastic else 0, learn, math.inf if cap is None else cap,
     )  # fmt: skip
-    return FixedTensor(out, exponent)
+    return FixedTensor(out, learned(q, exponent, learn))
 
 
-def pack(library: ctypes.CDLL, q: Any, x: Tensor, clock: Any, learn: bool) -> CodeTensor | None:
+def pack(library: ctypes.CDLL, q: Any, x: Tensor, learn: bool) -> CodeTensor | None:
     """x [n, C, ...] as int8 codes with the channels' sums; None where these kernels do not apply."""
     if x.dtype != torch.float32 or q.rounding != "nearest-even" or q.format.max_code > 127 or x.dim() not in (2, 4):
         return None
-    place = Placed(x, None, False)
-    sizes = place.map()
-    if sizes.plane > MAX_PLANE:
+    placed = Placed(x, None, False)
+    if placed.at.plane > MAX_PLANE:
         return None
-    packed = torch.empty_like(place.x, dtype=torch.int8)
+    packed = torch.empty_like(placed.x, dtype=torch.int8)
     sums = torch.zeros(x.shape[1], 2, dtype=torch.int64)
-    source, threads = place.x.data_ptr(), threads_for(x.numel())
-    exponent = by_pass(
-        q, lambda point, peak: library.qt_store(
-            source, packed.data_ptr(), sums.data_ptr(), point, sizes, threads, peak),
-        place, clock, learn, None, x.dtype, lambda point, peak: library.qt_peak_f32(source, None, point, threads, peak),
-    )  # fmt: skip
-    return CodeTensor(packed, sums, exponent)
+    exponent = library.qt_store(placed.x.data_ptr(), packed.data_ptr(), sums.data_ptr(), rule_of(q), placed.at, learn)
+    return CodeTensor(packed, sums, learned(q, exponent, learn))
 
 
 def squares(x: Tensor, factor: float) -> Tensor | None:
@@ -140,7 +139,7 @@ def squares(x: Tensor, factor: float) -> Tensor | None:
     library = kernels_for(x)
     if library is None or x.dtype != torch.float32 or x.dim() != 4:
         return None
-    place = Placed(x, None, False)
+    placed = Placed(x, None, False)
     out = torch.empty(x.shape[:2], dtype=torch.float64)
-    library.qt_squares(place.x.data_ptr(), factor, out.data_ptr(), place.n_rows, place.map(), threads_for(x.numel()))
+    library.qt_squares(placed.x.data_ptr(), factor, out.data_ptr(), placed.at)
     return out

@@ -1,57 +1,77 @@
-"""The optimizer's update of one parameter through the compiled kernels."""
+"""The optimizer's update of all parameters through the compiled kernels, in one call."""
 
 from __future__ import annotations
 
 import ctypes
-import math
-from ctypes import c_double, c_int32
+from ctypes import c_double, c_int32, c_int64, c_uint32, c_void_p
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from qtrain.engine import kernels_for
-from qtrain.engine.library import Point, threads_for
 from qtrain.engine.points import COMPILED_ROUNDINGS, Placed
 from qtrain.formats.fixed import FixedPoint
 
 
-class Terms(ctypes.Structure):
-    """Constants and results of an update, as in kernels/update.cpp."""
+class Parameter(ctypes.Structure):
+    """One parameter, as in kernels/update.cpp."""
 
     _fields_ = [
-        ("scale", c_double), ("momentum", c_double), ("decay", c_double), ("rate", c_double),
-        ("has_velocity", c_int32), ("rounds_velocity", c_int32), ("least", c_int32),
-        ("velocity_exponent", c_int32), ("finite", c_int32),
+        ("w", c_void_p), ("g", c_void_p), ("v", c_void_p), ("index", c_void_p), ("n_rows", c_int64),
+        ("row_size", c_int64), ("master_max", c_double), ("velocity_max", c_double), ("master_stream", c_uint32),
+        ("velocity_stream", c_uint32), ("stochastic", c_int32), ("has_velocity", c_int32), ("least", c_int32),
+        ("finite", c_int32),
     ]  # fmt: skip
 
 
-def update(
-    w: Tensor, grad: Tensor, velocity: Tensor | None, terms: Terms, formats: tuple[FixedPoint, FixedPoint],
-    rounding: str, keys: tuple[int, int],
-) -> Tensor | None:  # fmt: skip
-    """Update `w` in place by `terms`, which gets the new exponents; returns the velocity (a new tensor where there was
-    none). None: the kernels do not apply and nothing was done.
+class Terms(ctypes.Structure):
+    """What all parameters share, as in kernels/update.cpp."""
 
-    formats and keys (of the noise): master's, momentum's.
-    """
-    library = kernels_for(w)
-    if library is None or w.dtype != torch.float32 or rounding not in COMPILED_ROUNDINGS:
+    _fields_ = [
+        ("scale", c_double), ("momentum", c_double), ("decay", c_double), ("rate", c_double), ("clock", c_uint32),
+        ("threads", c_int32),
+    ]  # fmt: skip
+
+
+class Entry(NamedTuple):
+    """A parameter ready for the update: where it lies, and its tensors, which keep their addresses while they live."""
+
+    place: Placed
+    gradient: Tensor
+    velocity: Tensor | None
+    parameter: Parameter
+
+
+def entry(
+    w: Tensor, grad: Tensor, velocity: Tensor | None, momentum: bool, least: int,
+    formats: tuple[FixedPoint, FixedPoint], streams: tuple[int, int], rounding: str,
+) -> Entry | None:  # fmt: skip
+    """What the kernels need of one parameter: formats and streams (of the noise) are master's and momentum's. The
+    entry's velocity is a new tensor where there was none. None: the kernels do not apply."""
+    if kernels_for(w) is None or w.dtype != torch.float32 or rounding not in COMPILED_ROUNDINGS:
         return None
-    place = Placed(w, None, rounding == "stochastic")
-    if place.x is not w:
-        return None
-    layout = torch.channels_last if place.last else torch.contiguous_format
-    g = grad.to(torch.float32).contiguous(memory_format=layout)
-    v = torch.empty_like(w) if velocity is None else velocity.contiguous(memory_format=layout)
-    work = torch.empty(w.numel(), dtype=torch.float64)
     stochastic = rounding == "stochastic"
-    index = None if place.index is None else place.index.data_ptr()
-    master, momentum = (
-        Point(1.0, 1.0, f.min_code, f.max_code, math.inf, None, index, place.n_rows, place.row_size, key, stochastic)
-        for f, key in zip(formats, keys, strict=True)
-    )
-    library.qt_update(
-        w.data_ptr(), g.data_ptr(), v.data_ptr(), work.data_ptr(), ctypes.byref(terms), momentum, master,
-        threads_for(w.numel()),
+    placed = Placed(w, None, stochastic)
+    if placed.x is not w:
+        return None
+    g = grad.to(torch.float32).contiguous(memory_format=placed.layout)
+    v = None
+    if momentum:
+        v = torch.empty_like(w) if velocity is None else velocity.contiguous(memory_format=placed.layout)
+    at, (master, moving) = placed.at, formats
+    parameter = Parameter(
+        w.data_ptr(), g.data_ptr(), None if v is None else v.data_ptr(), at.index, at.n_rows, at.row_size,
+        master.max_code, moving.max_code, *streams, stochastic, velocity is not None, least,
     )  # fmt: skip
-    return v
+    return Entry(placed, g, v, parameter)
+
+
+def update(entries: list[Entry], terms: Terms) -> list[Parameter]:
+    """Update every entry's parameter in place. Returns the parameters with their new exponents; from the first that is
+    not finite on they are as they were."""
+    library = kernels_for(entries[0].place.x)
+    assert library is not None
+    table = (Parameter * len(entries))(*(e.parameter for e in entries))
+    library.qt_update(table, len(entries), ctypes.byref(terms))
+    return list(table)

@@ -45,7 +45,13 @@ class Stream:
     @property
     def key(self) -> int:
         """The 32-bit key of this seed, step and stream."""
-        return mix(self.stream_id ^ mix(self.step ^ mix(self.seed)))
+        return mix(self.stream_id ^ step_key(self.seed, self.step))
+
+
+@lru_cache(maxsize=64)
+def step_key(seed: int, step: int) -> int:
+    """The key of seed and step, into which every stream is mixed."""
+    return mix(step ^ mix(seed))
 
 
 def noise(shape: torch.Size, stream: Stream, like: Tensor) -> Tensor:

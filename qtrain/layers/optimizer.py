@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from qtrain.engine import update as compiled
 from qtrain.errors import QtrainError
 from qtrain.formats.fixed import FixedPoint
-from qtrain.formats.noise import Stream
+from qtrain.formats.noise import Stream, step_key
 from qtrain.layers.emulated import rounded, stored_format
 from qtrain.layers.network import QuantizedNetwork
 from qtrain.layers.quantizer import NEAREST, Clock
@@ -54,6 +54,9 @@ class FixedSGD:
         if net.plan.floating:
             self.plain = torch.optim.SGD(net.model.parameters(), lr, momentum, weight_decay=weight_decay)
             return
+        self._streams = {
+            name: (self._stream_id(f"{name}.master"), self._stream_id(f"{name}.momentum")) for name in self.parameters
+        }
         for name, parameter in self.parameters.items():
             self._settle(name, parameter)
 
@@ -88,16 +91,15 @@ class FixedSGD:
             self.plain.zero_grad(set_to_none=True)
             return
         with torch.no_grad():
+            done = self._compiled(clock, constant(scale), constant(rate))
             for name, parameter in self.parameters.items():
-                if parameter.grad is not None:
+                if parameter.grad is not None and name not in done:
                     self._update(name, parameter, clock, constant(scale), constant(rate))
-                    parameter.grad = None
+                parameter.grad = None
 
     def _update(self, name: str, w: nn.Parameter, clock: Clock, scale: float, rate: float) -> None:
         master, velocity_format = self.formats[name]
         assert w.grad is not None
-        if self._compiled(name, w, clock, scale, rate):
-            return
         weights = w.data.double()
         v = w.grad.double().mul_(scale)
         if self.momentum and name in self.velocity:
@@ -110,29 +112,38 @@ class FixedSGD:
         stepped = weights.sub_(v.mul_(rate))
         w.data.copy_(self._round(stepped, master, self.exponents.get(name), clock, f"{name}.master", name))
 
-    def _compiled(self, name: str, w: nn.Parameter, clock: Clock, scale: float, rate: float) -> bool:
-        """The same update by the compiled kernels; False where they do not apply."""
-        assert w.grad is not None
-        if not all(isinstance(fmt, FixedPoint) for fmt in self.formats[name]):
-            return False
-        before = self.velocity.get(name) if self.momentum else None
+    def _compiled(self, clock: Clock, scale: float, rate: float) -> set[str]:
+        """The same updates by the compiled kernels; names of the parameters they took."""
+        entries = {}
+        for name, w in self.parameters.items():
+            if w.grad is None:
+                continue
+            before = self.velocity.get(name) if self.momentum else None
+            found = compiled.entry(
+                w.data, w.grad, before, bool(self.momentum), self.exponents[name], self.formats[name],
+                self._streams[name], self.roundings[name],
+            )  # fmt: skip
+            if found is not None:
+                entries[name] = found
+        if not entries:
+            return set()
         terms = compiled.Terms(
-            scale, constant(self.momentum), constant(self.weight_decay), rate, before is not None,
-            bool(self.momentum), self.exponents[name],
+            scale, constant(self.momentum), constant(self.weight_decay), rate, step_key(clock.seed, clock.step),
+            torch.get_num_threads(),
         )  # fmt: skip
-        keys = self._stream(clock, f"{name}.master").key, self._stream(clock, f"{name}.momentum").key
-        v = compiled.update(w.data, w.grad, before, terms, self.formats[name], self.roundings[name], keys)
-        if v is None:
-            return False
-        if not terms.finite:
-            raise self._not_finite(name, clock)
-        self.exponents[name] = terms.least
-        if self.momentum:
-            self.velocity[name] = v
-        return True
+        for (name, found), after in zip(entries.items(), compiled.update(list(entries.values()), terms), strict=True):
+            if not after.finite:
+                raise self._not_finite(name, clock)
+            self.exponents[name] = after.least
+            if found.velocity is not None:
+                self.velocity[name] = found.velocity
+        return set(entries)
 
     def _stream(self, clock: Clock, name: str) -> Stream:
-        return Stream(clock.seed, clock.step, zlib.crc32(f"{self.payer}.{name}".encode()))
+        return Stream(clock.seed, clock.step, self._stream_id(name))
+
+    def _stream_id(self, name: str) -> int:
+        return zlib.crc32(f"{self.payer}.{name}".encode())
 
     def _not_finite(self, name: str, clock: Clock) -> QtrainError:
         return QtrainError(f"{name} is not finite after step {clock.step}; lower the learning rate (--lr)")

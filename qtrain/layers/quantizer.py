@@ -50,6 +50,7 @@ class Quantizer:
         self.amax: float | None = None  # what the next exponent is taken from
         self.exponent: int | None = None  # the last one used
         self.whole = False  # a parameter: known as a whole, and changed since it was last looked at
+        self.rule: Any = None  # what the compiled kernels know of this point
         self.monitor: deque[dict[str, float]] | None = None
         self.watch: Callable[[str, FixedTensor], None] | None = None  # shown everything stored, by this point's name
 
@@ -73,7 +74,7 @@ class Quantizer:
         """
         library = kernels_for(x)
         if library is not None and points.accepts(self):
-            stored: FixedTensor | None = points.pack(library, self, x, clock, learn) if packed else None
+            stored: FixedTensor | None = points.pack(library, self, x, learn) if packed else None
             if stored is None:
                 stored = points.quantize(library, self, x, clock, rows, learn, cap, plus, owned)
             return self.stored(stored)

@@ -1,101 +1,8 @@
-// Batch normalization's passes over whole tensors: store codes with their sums, apply, sum the errors, send them back.
+// Batch normalization's passes over whole tensors: apply, sum the errors, send them back (codes: quantize.cpp).
 // The constants of a channel come from norm_constants.cpp; the arithmetic is that of qtrain/layers/norms/batch.py.
-#include <vector>
-#include "common.h"
-
-// A tensor [n, C, H, W] as it lies: channels last (one run of H W C an image) or channels first (C planes of H W).
-// Channels last, constants are repeated over a tile of whole pixels, so that loops are long whatever C is.
-struct Map {
-    int64_t channels, plane;
-    int32_t last;
-};
+#include "tiles.h"
 
 namespace {
-
-constexpr int64_t TILE = 256;
-
-struct Tiles {
-    int64_t length, count;
-    explicit Tiles(const Map& m) {
-        const int64_t image = m.channels * m.plane, pixels = (TILE + m.channels - 1) / m.channels;
-        length = m.last ? std::min(image, pixels * m.channels) : m.plane;
-        count = m.last ? (image + length - 1) / length : m.channels;
-    }
-};
-
-std::vector<float> spread(const float* constant, const Map& m, const Tiles& t) {
-    std::vector<float> tile(m.last ? t.length : m.channels);
-    for (size_t i = 0; i < tile.size(); ++i) tile[i] = constant[m.last ? i % m.channels : i];
-    return tile;
-}
-
-// body(begin, length, constant, position, index) for every tile or plane; `constant` is where its constants start.
-template <class Body> void over(const Point& p, const Map& m, const Tiles& t, int threads, Peak& peak, Body body) {
-#pragma omp parallel num_threads(threads)
-    {
-        Peak own;
-#pragma omp for schedule(static) nowait
-        for (int64_t row = 0; row < p.n_rows; ++row) {
-            const int64_t position = (p.rows ? p.rows[row] : row) * p.row_size;
-            for (int64_t i = 0; i < t.count; ++i) {
-                const int64_t at = i * t.length, left = p.row_size - at;
-                own.join(body(row * p.row_size + at, left < t.length ? left : t.length, m.last ? 0 : i,
-                              uint32_t(position) + (p.index ? 0 : uint32_t(at)), p.index ? p.index + at : nullptr));
-            }
-        }
-#pragma omp critical
-        peak.join(own);
-    }
-}
-
-// Sums of `first` and `second` by channel, body(begin, length, s1, s2) adding to int32 tiles (or to one pair a plane).
-template <class Body>
-void channel_sums(const Point& p, const Map& m, const Tiles& t, int threads, int64_t* sums, Peak& peak, Body body) {
-#pragma omp parallel num_threads(threads)
-    {
-        std::vector<int64_t> total(2 * m.channels);
-        std::vector<int32_t> tile(m.last ? 2 * t.length : 2);
-        Peak own;
-#pragma omp for schedule(static) nowait
-        for (int64_t row = 0; row < p.n_rows; ++row) {
-            for (int64_t i = 0; i < t.count; ++i) {
-                const int64_t at = i * t.length, left = p.row_size - at;
-                const int64_t length = left < t.length ? left : t.length;
-                own.join(body(row * p.row_size + at, length, tile.data(), tile.data() + tile.size() / 2, m.last ? 0 : i));
-                if (m.last && i + 1 < t.count) continue;
-                const int64_t half = tile.size() / 2;
-                for (int64_t j = 0; j < half; ++j) {
-                    const int64_t channel = m.last ? j % m.channels : i;
-                    total[2 * channel] += tile[j];
-                    total[2 * channel + 1] += tile[half + j];
-                }
-                std::fill(tile.begin(), tile.end(), 0);
-            }
-        }
-#pragma omp critical
-        {
-            for (int64_t c = 0; c < 2 * m.channels; ++c) sums[c] += total[c];
-            peak.join(own);
-        }
-    }
-}
-
-template <bool LAST>
-Peak store(const float* x, int8_t* codes, int64_t length, int32_t* s1, int32_t* s2, const Rounder<float, false> round) {
-    int32_t magnitude = 0, positive = 0, one = 0, two = 0;
-#pragma omp simd reduction(max : magnitude, positive) reduction(+ : one, two)
-    for (int64_t i = 0; i < length; ++i) {
-        const int32_t b = bits_of(x[i]), m = magnitude_bits(x[i]);
-        magnitude = m > magnitude ? m : magnitude;
-        positive = b > positive ? b : positive;
-        const int32_t a = int32_t(round.code(x[i], 0));
-        codes[i] = int8_t(a);
-        if (LAST) s1[i] += a, s2[i] += a * a;
-        else one += a, two += a * a;
-    }
-    if (!LAST) *s1 += one, *s2 += two;
-    return {magnitude, positive};
-}
 
 template <bool LAST>
 Peak apply(const int8_t* a, float* out, int64_t length, const float* gain, const float* offset,
@@ -145,14 +52,14 @@ Peak send(const int8_t* g, const int8_t* a, float* out, int64_t length, const fl
 }
 
 template <bool STOCHASTIC>
-void send_all(const int8_t* g, const int8_t* a, float* out, const float* p, const float* q, const float* r,
-              const Point& point, const Map& m, int threads, Peak& peak) {
-    const Tiles t(m);
-    const auto ps = spread(p, m, t), qs = spread(q, m, t), rs = spread(r, m, t);
-    const Rounder<float, STOCHASTIC> round(point);
+Peak send_all(const int8_t* g, const int8_t* a, float* out, const float* p, const float* q, const float* r,
+              const Grid& grid, const Place& place) {
+    const Tiles t(place);
+    const auto ps = spread(p, place, t), qs = spread(q, place, t), rs = spread(r, place, t);
+    const Rounder<float, STOCHASTIC> round(grid);
     const float *pp = ps.data(), *qq = qs.data(), *rr = rs.data();
-    const bool last = m.last;
-    over(point, m, t, threads, peak, [=](int64_t at, int64_t n, int64_t c, uint32_t position, const int32_t* index) {
+    const bool last = place.last;
+    return over(place, t, [=](int64_t at, int64_t n, int64_t c, uint32_t position, const int32_t* index) {
         const auto run = !last ? send<false, STOCHASTIC, false>
                          : index ? send<true, STOCHASTIC, true>
                                  : send<true, STOCHASTIC, false>;
@@ -177,69 +84,63 @@ void add_squares(const float* x, float factor, float* sums, int64_t length) {
 extern "C" {
 
 // squares [n_rows, C] = each instance's and channel's sum of (factor x)^2, to float's precision.
-void qt_squares(const float* x, float factor, double* squares, int64_t n_rows, const Map* m, int threads) {
-    const Tiles t(*m);
-    const int64_t channels = m->channels, size = channels * m->plane;
-    const bool last = m->last;
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t row = 0; row < n_rows; ++row) {
-        double* out = squares + row * channels;
-        std::vector<float> tile(last ? t.length : 0);
-        std::fill(out, out + channels, 0.0);
+void qt_squares(const float* x, float factor, double* squares, const Place* place) {
+    const Place p = *place;
+    const Tiles t(p);
+#pragma omp parallel for schedule(static) num_threads(p.team())
+    for (int64_t row = 0; row < p.n_rows; ++row) {
+        double* out = squares + row * p.channels;
+        std::vector<float> tile(p.last ? t.length : 0);
+        std::fill(out, out + p.channels, 0.0);
         for (int64_t i = 0; i < t.count; ++i) {
-            const float* from = x + row * size + i * t.length;
-            const int64_t length = std::min(t.length, size - i * t.length);
-            if (last) add_squares(from, factor, tile.data(), length);
+            const float* from = x + row * p.row_size + i * t.length;
+            const int64_t length = std::min(t.length, p.row_size - i * t.length);
+            if (p.last) add_squares(from, factor, tile.data(), length);
             else out[i] = square_sum(from, factor, length);
         }
-        for (int64_t j = 0; last && j < t.length; ++j) out[j % channels] += tile[j];
+        for (int64_t j = 0, c = 0; p.last && j < t.length; ++j, c = c + 1 == p.channels ? 0 : c + 1) out[c] += tile[j];
     }
 }
 
-// codes = x on the point's grid; sums [C, 2] += (sum of codes, sum of their squares). plane <= 2^16, |code| <= 127.
-void qt_store(const float* x, int8_t* codes, int64_t* sums, const Point* p, const Map* m, int threads, Peak* peak) {
-    const Rounder<float, false> round(*p);
-    const bool last = m->last;
-    channel_sums(*p, *m, Tiles(*m), threads, sums, *peak,
-                 [=](int64_t at, int64_t n, int32_t* s1, int32_t* s2, int64_t) {
-                     return (last ? store<true> : store<false>)(x + at, codes + at, n, s1, s2, round);
-                 });
+// out = gain a + offset on the point's grid, whose exponent is returned.
+int qt_norm(const int8_t* a, float* out, const float* gain, const float* offset, Rule* r, const Place* place, int learn,
+            double cap) {
+    const Place p = *place;
+    const Tiles t(p);
+    const auto gains = spread(gain, p, t), offsets = spread(offset, p, t);
+    const float *ga = gains.data(), *of = offsets.data();
+    const auto run = [=](const Grid& g) {
+        const Rounder<float, false> round(g);
+        return over(p, t, [=](int64_t at, int64_t n, int64_t c, uint32_t, const int32_t*) {
+            return (p.last ? apply<true> : apply<false>)(a + at, out + at, n, ga + c, of + c, round);
+        });
+    };
+    return by_pass<float>(*r, 0, learn, cap, run, [=] { return run(grid_of(*r, 0, 0, cap)); });
 }
 
-// out = gain a + offset on the point's grid.
-void qt_norm(const int8_t* a, float* out, const float* gain, const float* offset, const Point* p, const Map* m,
-             int threads, Peak* peak) {
-    const Tiles t(*m);
-    const auto gains = spread(gain, *m, t), offsets = spread(offset, *m, t);
-    const Rounder<float, false> round(*p);
+// kept = codes of g (g x unit) where the stored output (by gain, offset and the point at `exponent`) lies between above
+// and below; sums [C, 2] += (sum kept, sum kept a).
+void qt_norm_sums(const float* g, const int8_t* a, int8_t* kept, int64_t* sums, const float* gain, const float* offset,
+                  float unit, float above, float below, const Rule* r, int exponent, double cap, const Place* place) {
+    const Place p = *place;
+    const Tiles t(p);
+    const auto gains = spread(gain, p, t), offsets = spread(offset, p, t);
+    const Rounder<float, false> round(grid_of(*r, exponent, 0, cap));
     const float *ga = gains.data(), *of = offsets.data();
-    const bool last = m->last;
-    over(*p, *m, t, threads, *peak, [=](int64_t at, int64_t n, int64_t c, uint32_t, const int32_t*) {
-        return (last ? apply<true> : apply<false>)(a + at, out + at, n, ga + c, of + c, round);
+    channel_sums(p, t, sums, [=](int64_t at, int64_t n, int32_t* s1, int32_t* s2, int64_t c) {
+        (p.last ? sum_errors<true> : sum_errors<false>)(g + at, a + at, kept + at, n, ga + c, of + c, unit, above, below,
+                                                        s1, s2, round);
+        return Peak();
     });
 }
 
-// kept = codes of g (g x unit) where the stored output (by gain, offset and the point) lies between above and below;
-// sums [C, 2] += (sum kept, sum kept a).
-void qt_norm_sums(const float* g, const int8_t* a, int8_t* kept, int64_t* sums, const float* gain, const float* offset,
-                  float unit, float above, float below, const Point* p, const Map* m, int threads) {
-    const Tiles t(*m);
-    const auto gains = spread(gain, *m, t), offsets = spread(offset, *m, t);
-    const Rounder<float, false> round(*p);
-    const float *ga = gains.data(), *of = offsets.data();
-    const bool last = m->last;
-    Peak unused;
-    channel_sums(*p, *m, t, threads, sums, unused,
-                 [=](int64_t at, int64_t n, int32_t* s1, int32_t* s2, int64_t c) {
-                     (last ? sum_errors<true> : sum_errors<false>)(g + at, a + at, kept + at, n, ga + c, of + c, unit,
-                                                                   above, below, s1, s2, round);
-                     return Peak();
-                 });
-}
-
-// out = P kept + Q a + R on the point's grid.
-void qt_norm_error(const int8_t* kept, const int8_t* a, float* out, const float* p, const float* q, const float* r,
-                   const Point* point, const Map* m, int threads, Peak* peak) {
-    (point->stochastic ? send_all<true> : send_all<false>)(kept, a, out, p, q, r, *point, *m, threads, *peak);
+// out = P kept + Q a + R on the point's grid, whose exponent is returned.
+int qt_norm_error(const int8_t* kept, const int8_t* a, float* out, const float* p, const float* q, const float* r,
+                  Rule* rule, const Place* place, uint32_t clock) {
+    const double cap = std::numeric_limits<double>::infinity();
+    const auto run = [=](const Grid& g) {
+        return (g.stochastic ? send_all<true> : send_all<false>)(kept, a, out, p, q, r, g, *place);
+    };
+    return by_pass<float>(*rule, clock, true, cap, run, [=] { return run(grid_of(*rule, 0, clock, cap)); });
 }
 }

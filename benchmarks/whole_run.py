@@ -1,0 +1,158 @@
+"""What a whole filtered and pruned training run costs beside plain fp32 SGD in PyTorch on the same stream.
+
+    python benchmarks/whole_run.py [--model resnet20] [--data cifar10] [--data-dir DIR] [--steps 240] [--slice 10]
+                                   [--settings eif+emp,keep.3+emp] [--threads 1] [--clock wall_s]
+
+Every variant is a process of its own; they take turns of --slice steps, so that whatever else the machine does meets
+all of them. Ours is the library's own loop (stream, filter, uncertain forwards, metrics, energy, looks at the
+numerics); the other a plain loop over the same instances in the same order. The first slice warms up. Ratios are of the
+sums of all other slices; shares and MACs are those of the whole run, MACs against dense training with every overhead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import tempfile
+
+from pairs import Meter, Worker, serve
+
+SETTINGS = {
+    "dense": {"filter.kind": "none", "prune.kind": "none"},
+    "emp": {"filter.kind": "none", "prune.kind": "channel", "prune.keep": 0.5},
+    "keep.3": {"filter.kind": "random", "filter.keep": 0.3, "prune.kind": "none"},
+    "keep.3+emp": {"filter.kind": "random", "filter.keep": 0.3, "prune.kind": "channel", "prune.keep": 0.5},
+    "eif": {"filter.kind": "instance", "filter.rate": 0.3, "prune.kind": "none"},
+    "eif+emp": {"filter.kind": "instance", "filter.rate": 0.3, "prune.kind": "channel", "prune.keep": 0.5},
+}
+"""eif: the early instance filter at R_set 0.3; emp: error-map pruning, half the channels kept; keep.3: 3 of 10
+instances drawn at random, without a filter network: what the engine gains where the share is fixed."""
+FLOAT = ("eager", "channels_last")
+
+
+def experiment(given: dict):
+    from qtrain.experiment import Experiment
+
+    common = {
+        "model": given["model"], "data.name": given["data"], "data.dir": given["dir"], "numbers.bits": 8,
+        "train.steps": given["steps"], "run.threads": given["threads"], "run.engine": given["engine"],
+    }  # fmt: skip
+    return Experiment().with_options(common | SETTINGS.get(given["variant"], {}) | given["options"])
+
+
+def float_step(given: dict):
+    """A function that does the next step of plain fp32 training."""
+    import torch
+    import torch.nn.functional as F
+
+    from qtrain import models
+    from qtrain.training.rates import learning_rate
+    from qtrain.training.setup import build
+
+    job = build(experiment(given))
+    torch.set_num_threads(given["threads"])
+    settings, n_steps = job.experiment.optimizer, job.batches.n_steps
+    module = models.build(given["model"], job.net.input_shape, job.net.network.layers[-1].in_channels)
+    layout = torch.channels_last if given["variant"] == "channels_last" else torch.contiguous_format
+    module = module.to(memory_format=layout)
+    optimizer = torch.optim.SGD(module.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay)
+    steps = iter(range(n_steps))
+
+    def step() -> None:
+        number = next(steps)
+        indices = torch.from_numpy(job.batches.indices(number).copy())
+        images = job.images[indices].contiguous(memory_format=layout)
+        optimizer.param_groups[0]["lr"] = learning_rate(settings, number, n_steps)
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(module(images), job.labels[indices]).backward()
+        optimizer.step()
+
+    return step
+
+
+def fewer_tests(dataset):
+    """The dataset with a hundredth of its test images: evaluation is no part of what is compared."""
+    n = max(1, len(dataset.test_images) // 100)
+    return dataclasses.replace(dataset, test_images=dataset.test_images[:n], test_labels=dataset.test_labels[:n])
+
+
+def work(given: dict) -> None:
+    """A worker: plain steps, or our whole run, which answers whenever it has come as far as it was asked to."""
+    if given["variant"] in FLOAT:
+        serve(float_step(given))
+        return
+    from qtrain import data
+    from qtrain.store import Run
+    from qtrain.training.loop import run
+
+    load = data.load
+    data.load = lambda *settings: fewer_tests(load(*settings))
+    meter, until = Meter(), 0
+
+    def on_progress(progress) -> None:
+        nonlocal until
+        if progress.step == until:
+            meter.answer(kept_share=progress.kept_share)
+            until += meter.wait()
+
+    until = meter.wait()
+    with tempfile.TemporaryDirectory() as folder, Run.create(folder, experiment(given)) as place:
+        result = run(experiment(given), place, on_progress)
+    print(json.dumps(result), flush=True)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--worker"]:
+        work(json.loads(sys.argv[2]))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--data-dir", default="")
+    parser.add_argument("--settings", default="eif+emp,keep.3+emp", help=f"of {', '.join(SETTINGS)}")
+    parser.add_argument("--options", default="{}", help="more of the experiment's options, as JSON")
+    parser.add_argument("--steps", type=int, default=240, help="of the run, a multiple of --slice")
+    parser.add_argument("--slice", type=int, default=10, help="steps a turn")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--engine", default="compiled")
+    parser.add_argument("--clock", choices=("wall_s", "cpu_s"), default="wall_s")
+    asked = parser.parse_args()
+    given = {"model": asked.model, "data": asked.data, "dir": asked.data_dir, "threads": asked.threads,
+             "engine": asked.engine, "steps": asked.steps, "options": json.loads(asked.options)}  # fmt: skip
+    names = [*FLOAT, *asked.settings.split(",")]
+    workers = {name: Worker(__file__, json.dumps(given | {"variant": name})) for name in names}
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(asked.steps // asked.slice):
+        for name, worker in workers.items():
+            seconds = worker.steps(asked.slice)[asked.clock]
+            if number:
+                taken[name].append(seconds)
+    for worker in workers.values():
+        worker.end()
+    results = {name: worker.answer() for name, worker in workers.items() if name not in FLOAT}
+    for worker in workers.values():
+        worker.close()
+    total = {name: sum(values) for name, values in taken.items()}
+    print(f"{asked.model}, {asked.data}, {asked.steps} steps, {asked.threads} threads, {asked.clock}")
+    print("| run | ms a step | of eager | of channels_last | kept | uncertain | MACs left | filter's forward |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name in names:
+        ms = 1e3 * total[name] / (len(taken[name]) * asked.slice)
+        ratios = f"{total[name] / total['eager']:.3f} | {total[name] / total['channels_last']:.3f}"
+        print(f"| {name} | {ms:.1f} | {ratios} | {shares(results.get(name))} |")
+
+
+def shares(result: dict | None) -> str:
+    """Kept, uncertain, MACs left of dense training, the filter network's forward over the main one's."""
+    if result is None:
+        return "1 | 0 | 1 | 0"
+    seen = result["instances"]
+    filter_share = result["macs"]["filter_share_of_forward"] or 0.0
+    parts = seen["kept"] / seen["seen"], seen["uncertain"] / seen["seen"], 1 - result["saved"]["macs"], filter_share
+    return " | ".join(f"{part:.3f}" for part in parts)
+
+
+if __name__ == "__main__":
+    main()
