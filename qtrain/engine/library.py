@@ -43,7 +43,9 @@ _SIGNATURES = {
     "qt_norm_statistics": ([c_int64, _P, c_int64, c_int, c_int64, c_int64, _P, _P, c_int, c_int, _P], None),
     "qt_norm_affine": ([c_int64, _P, _P, c_int, _P, c_int, _P, _P], None),
     "qt_norm_backward": ([c_int64, _P, _P, c_int, _P, c_int64, c_int, c_int, c_int] + [_P] * 5, None),
-    "qt_squares": ([_P, c_float, _P, _PLACE], None),
+    "qt_squares": ([_P, c_float, _P, _PLACE], c_double),
+    "qt_gather_f32": ([_P, _P, _P, c_int64, _PLACE], None),
+    "qt_gather_f64": ([_P, _P, _P, c_int64, _PLACE], None),
     "qt_update": ([_P, c_int64, _P], None),
 }
 """Argument types and result of each function."""

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qtrain.engine import kernels_for
 from qtrain.engine.library import REFUSED, SCALES, Place, Rule
 from qtrain.formats.fixed import FixedPoint, FixedTensor
 from qtrain.formats.noise import row_indices, step_key
@@ -131,15 +130,3 @@ def pack(library: ctypes.CDLL, q: Any, x: Tensor, learn: bool) -> CodeTensor | N
     sums = torch.zeros(x.shape[1], 2, dtype=torch.int64)
     exponent = library.qt_store(placed.x.data_ptr(), packed.data_ptr(), sums.data_ptr(), rule_of(q), placed.at, learn)
     return CodeTensor(packed, sums, learned(q, exponent, learn))
-
-
-def squares(x: Tensor, factor: float) -> Tensor | None:
-    """Sum of (factor x)^2 of every instance and channel of x [n, C, H, W], float64 [n, C], to float32's precision; None
-    where the kernels do not apply."""
-    library = kernels_for(x)
-    if library is None or x.dtype != torch.float32 or x.dim() != 4:
-        return None
-    placed = Placed(x, None, False)
-    out = torch.empty(x.shape[:2], dtype=torch.float64)
-    library.qt_squares(placed.x.data_ptr(), factor, out.data_ptr(), placed.at)
-    return out

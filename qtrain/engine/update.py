@@ -49,7 +49,8 @@ def entry(
 ) -> Entry | None:  # fmt: skip
     """What the kernels need of one parameter: formats and streams (of the noise) are master's and momentum's. The
     entry's velocity is a new tensor where there was none. None: the kernels do not apply."""
-    if kernels_for(w) is None or w.dtype != torch.float32 or rounding not in COMPILED_ROUNDINGS:
+    known = rounding in COMPILED_ROUNDINGS and all(isinstance(fmt, FixedPoint) for fmt in formats)
+    if not known or kernels_for(w) is None or w.dtype != torch.float32:
         return None
     stochastic = rounding == "stochastic"
     placed = Placed(w, None, stochastic)

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from qtrain.engine import points
+from qtrain.engine import channels
 from qtrain.formats.fixed import CARRIER_BITS, FixedTensor
 from qtrain.layers.probe import convolution_is_exact
 
@@ -79,7 +79,9 @@ def gradient_parts(error: FixedTensor, x: FixedTensor, groups: int) -> list[tupl
     pixels = delta[0].numel() // delta.shape[1] if n else 0
     if n * pixels * 2 ** (2 * WIDEST[delta.dtype] - 1) < top:
         return [(0, n)]
-    left, right = _squares(error), _squares(x)
+    (left, most_left), (right, most_right) = _squares(error), _squares(x)
+    if math.sqrt(most_left * most_right) < top * SLACK:
+        return [(0, n)]
     paired = groups > 1 and groups == source.shape[1]  # depthwise: an output channel meets one input channel
     if paired:
         right = right.repeat_interleave(delta.shape[1] // groups, 1)
@@ -101,10 +103,11 @@ def bias_fits(error: Tensor) -> bool:
     return error.numel() // error.shape[1] * 2 ** (WIDEST[error.dtype] - 1) < limit(error.dtype)
 
 
-def _squares(x: FixedTensor) -> Tensor:
-    """Sum of the codes' squares of every instance and channel, float64 [n, C]."""
+def _squares(x: FixedTensor) -> tuple[Tensor, float]:
+    """Sum of the codes' squares of every instance and channel, float64 [n, C], and the largest channel's in all."""
     inverse = math.ldexp(1.0, -(x.exponent or 0))  # codes: squares of tiny values would vanish
-    if (squares := points.squares(x.values, inverse)) is not None:
+    if (squares := channels.squares(x.values, inverse)) is not None:
         return squares
     codes = (x.values * inverse).square_()
-    return (codes if codes.dim() == 2 else codes.sum((2, 3))).double()
+    sums = (codes if codes.dim() == 2 else codes.sum((2, 3))).double()
+    return sums, float(sums.sum(0).max())

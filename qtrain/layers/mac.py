@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwmodel.operations import Layer
+from qtrain.engine.channels import gather
 from qtrain.formats.fixed import FixedTensor
 from qtrain.layers.exact import CARRIER, FLOAT64, INEXACT, bias_fits, gradient_parts, weights_fit
 from qtrain.layers.pointwise import activate, through_activation
@@ -19,6 +20,8 @@ from qtrain.layers.tape import Tape
 from qtrain.pruners import Pruner
 
 Rounder = Callable[..., FixedTensor]
+SIMD_LANES = 16
+"""Output channels a block of oneDNN's float32 kernels holds with AVX-512."""
 BIAS_MAX = 1 << 30
 """Largest bias in units of the products' step: a 32-bit accumulator has as much left for the products."""
 
@@ -100,9 +103,14 @@ class MacUnit:
             FixedTensor(delta, error.exponent), weight.values, self.layer, tape
         )
         tape.note(self.name, self.layer.out_channels if channels is None else len(channels), density)
+        taken = None if channels is None or _gathers(self.layer, len(channels), needed) else channels
+        if channels is not None:
+            delta, weight = _without(delta, weight, channels, gathered=taken is None)
         d_input, d_weight, d_bias = self._exact_back(
-            FixedTensor(delta, error.exponent), FixedTensor(source, exponent), weight, channels, needed
+            FixedTensor(delta, error.exponent), FixedTensor(source, exponent), weight, needed
         )
+        if taken is not None:
+            d_weight, d_bias = (None if d is None else d[taken] for d in (d_weight, d_bias))
         self._store(d_weight, d_bias, channels, tape)
         if d_input is None:
             return (None,)
@@ -115,7 +123,7 @@ class MacUnit:
         return self.module.bias is not None and self.trains != "none"
 
     def _exact_back(
-        self, delta: FixedTensor, x: FixedTensor, weight: FixedTensor, channels: Tensor | None, needed: bool
+        self, delta: FixedTensor, x: FixedTensor, weight: FixedTensor, needed: bool
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Input error, weight gradient and bias gradient: in the carrier where its sums are certified, else the input
         error in float64 and the gradient in parts of the batch, added in float64."""
@@ -124,58 +132,44 @@ class MacUnit:
         whole = [(0, n)]
         if None in (delta.exponent, x.exponent, weight.exponent):
             self.carried |= {"error": INEXACT, "gradient": INEXACT}
-            return self._back(delta.values, x.values, weight.values, channels, mask)
+            return self._back(delta.values, x.values, weight.values, mask)
         fits = not mask[0] or weights_fit(weight, delta, self.groups, transposed=True)
         parts = gradient_parts(delta, x, self.groups) if mask[1] else whole
         self.carried["error"] = CARRIER if fits else FLOAT64
         self.carried["gradient"] = CARRIER if parts == whole else f"{len(parts)} parts" if parts else FLOAT64
         if fits and parts == whole and bias_fits(delta.values):
-            return self._back(delta.values, x.values, weight.values, channels, mask)
+            return self._back(delta.values, x.values, weight.values, mask)
         d_input = d_weight = d_bias = None
         if mask[0]:
             d, w = (delta.values, weight.values) if fits else (delta.values.double(), weight.values.double())
-            d_input, _, _ = self._back(d, x.values.to(d.dtype), w, channels, (True, False, False))
+            d_input, _, _ = self._back(d, x.values.to(d.dtype), w, (True, False, False))
         if mask[1]:
             d, source = delta.values, x.values
             if not parts:
                 d, source, parts = d.double(), source.double(), whole
             sums = [
-                self._back(d[a:b], source[a:b], weight.values.to(d.dtype), channels, (False, True, False))[1]
-                for a, b in parts
+                self._back(d[a:b], source[a:b], weight.values.to(d.dtype), (False, True, False))[1] for a, b in parts
             ]
             d_weight = torch.stack([part.double() for part in sums if part is not None]).sum(0)
         if mask[2]:
-            kept = delta.values if channels is None else delta.values[:, channels]
-            d_bias = kept.transpose(0, 1).flatten(1).sum(1, dtype=torch.float64)
+            d_bias = delta.values.transpose(0, 1).flatten(1).sum(1, dtype=torch.float64)
         return d_input, d_weight, d_bias
 
     def _back(
-        self, delta: Tensor, source: Tensor, weight: Tensor, channels: Tensor | None, mask: tuple[bool, bool, bool]
+        self, delta: Tensor, source: Tensor, weight: Tensor, mask: tuple[bool, bool, bool]
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """The three sums of the backward pass, those in `mask`; with `channels`, a smaller dense convolution."""
+        """The three sums of the backward pass, those in `mask`."""
         if not self.stride:
             return (
                 delta @ weight if mask[0] else None,
                 delta.t() @ source if mask[1] else None,
                 delta.sum(0) if mask[2] else None,
             )
-        groups, inputs = self.groups, source
-        depthwise = groups > 1 and groups == self.layer.in_channels
-        if channels is not None:
-            delta, weight = delta[:, channels], weight[channels]
-            if groups > 1:  # equally many channels are kept in every group
-                groups = len(channels) if depthwise else groups
-            if depthwise:  # each kept output channel meets its own input channel only
-                per_input = self.layer.out_channels // self.groups
-                owners = torch.div(channels, per_input, rounding_mode="floor")
-                inputs = source[:, owners]
         delta = delta.contiguous(memory_format=_memory_format(source))
         d_input, d_weight, d_bias = torch.ops.aten.convolution_backward(
-            delta, inputs, weight, [weight.shape[0]] if mask[2] else None,
-            list(self.stride), list(self.padding), list(self.dilation), False, [0, 0], groups, list(mask),
+            delta, source, weight, [weight.shape[0]] if mask[2] else None,
+            list(self.stride), list(self.padding), list(self.dilation), False, [0, 0], self.groups, list(mask),
         )  # fmt: skip
-        if d_input is not None and channels is not None and depthwise:
-            d_input = torch.zeros_like(source).index_add_(1, owners, d_input)
         if d_input is not None and self.pad:
             d_input = F.pad(d_input, tuple(-p for p in self.pad))
         return d_input, d_weight, d_bias
@@ -196,6 +190,24 @@ class MacUnit:
                 values = full
             values = values.to(parameter.dtype)
             parameter.grad = values if parameter.grad is None else parameter.grad + values
+
+
+def _gathers(layer: Layer, n_kept: int, needed: bool) -> bool:
+    """Whether a smaller convolution of the kept channels alone repays copying their error: the input error's takes time
+    in proportion, the weight gradient's by blocks of SIMD_LANES (benchmarks/shrink.py --layers). A depthwise one reads
+    an element little oftener than the copy does."""
+    if layer.groups > 1 and layer.groups == layer.in_channels:
+        return False
+    return needed or math.ceil(n_kept / SIMD_LANES) < math.ceil(layer.out_channels / SIMD_LANES)
+
+
+def _without(delta: Tensor, weight: FixedTensor, channels: Tensor, *, gathered: bool) -> tuple[Tensor, FixedTensor]:
+    """The error and the weights of the kept output `channels`; or, not gathered, the whole error beside weights that
+    are zero for the others, so that these add nothing to the input error."""
+    if gathered:
+        return gather(delta, channels), FixedTensor(weight.values[channels], weight.exponent)
+    kept = torch.zeros_like(weight.values).index_copy_(0, channels, weight.values[channels])
+    return delta, FixedTensor(kept, weight.exponent)
 
 
 def _memory_format(x: Tensor) -> torch.memory_format:

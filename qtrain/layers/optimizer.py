@@ -120,7 +120,7 @@ class FixedSGD:
                 continue
             before = self.velocity.get(name) if self.momentum else None
             found = compiled.entry(
-                w.data, w.grad, before, bool(self.momentum), self.exponents[name], self.formats[name],
+                w.data, w.grad, before, bool(self.momentum), self.exponents.get(name, 0), self.formats[name],
                 self._streams[name], self.roundings[name],
             )  # fmt: skip
             if found is not None:

@@ -44,7 +44,7 @@ class ChannelPruning:
     ) -> None:
         self.keep, self.gamma_weight, self.gamma_error = keep, gamma_weight, gamma_error
         self.layers = dict(layers or {})
-        self.ever_kept: dict[str, Tensor] = {}
+        self.ever_kept: dict[str, list[bool]] = {}
 
     def prune(self, error: FixedTensor, weight: Tensor, layer: Layer, tape: Tape) -> Pruned:
         return Pruned(error.values, self.choose(error.values, weight, layer))
@@ -55,15 +55,16 @@ class ChannelPruning:
         if n_kept == layer.out_channels:
             return None
         n_groups = selection_groups(layer)
-        scores = self.importance(error, weight).view(n_groups, -1)
-        best = scores.argsort(dim=1, descending=True, stable=True)[:, : n_kept // n_groups].sort(1).values
-        first = torch.arange(n_groups, device=error.device).view(-1, 1) * scores.shape[1]
-        channels = (best + first).flatten()
-        seen = self.ever_kept.setdefault(
-            layer.name, torch.zeros(layer.out_channels, dtype=torch.bool, device=error.device)
-        )
-        seen[channels] = True
-        return channels
+        scores = self.importance(error, weight).tolist()
+        size = len(scores) // n_groups
+        kept: list[int] = []
+        for first in range(0, len(scores), size):  # sorting is stable: of equal channels the first
+            best = sorted(range(first, first + size), key=scores.__getitem__, reverse=True)
+            kept += sorted(best[: n_kept // n_groups])
+        seen = self.ever_kept.setdefault(layer.name, [False] * layer.out_channels)
+        for channel in kept:
+            seen[channel] = True
+        return torch.tensor(kept, device=error.device)
 
     def importance(self, error: Tensor, weight: Tensor) -> Tensor:
         """s_j of every channel, float64 [K]. A row's sum over pixels is exact in fixed point, so that ties are ties."""
@@ -71,7 +72,7 @@ class ChannelPruning:
         if self.gamma_weight:
             total += self.gamma_weight * _share(weight.abs().flatten(1).sum(1).double())
         if self.gamma_error:
-            per_instance = error.abs().flatten(2).sum(2)
+            per_instance = error.abs().sum((2, 3))
             total += self.gamma_error * _share(per_instance.double().sum(0))
         return total
 
@@ -83,13 +84,13 @@ class ChannelPruning:
 
     def never_kept(self) -> dict[str, float]:
         """Share of each pruned layer's channels that no mini-batch has kept so far."""
-        return {name: 1 - float(seen.double().mean()) for name, seen in self.ever_kept.items()}
+        return {name: 1 - sum(seen) / len(seen) for name, seen in self.ever_kept.items()}
 
     def state(self) -> dict[str, Any]:
-        return {"ever_kept": {name: seen.int().tolist() for name, seen in self.ever_kept.items()}}
+        return {"ever_kept": {name: [int(one) for one in seen] for name, seen in self.ever_kept.items()}}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.ever_kept = {name: torch.tensor(seen).bool() for name, seen in state["ever_kept"].items()}
+        self.ever_kept = {name: [bool(one) for one in seen] for name, seen in state["ever_kept"].items()}
 
 
 def _share(norms: Tensor) -> Tensor:

@@ -67,40 +67,9 @@ Peak send_all(const int8_t* g, const int8_t* a, float* out, const float* p, cons
     });
 }
 
-float square_sum(const float* x, float factor, int64_t length) {
-    float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < length; ++i) sum += (x[i] * factor) * (x[i] * factor);
-    return sum;
-}
-
-void add_squares(const float* x, float factor, float* sums, int64_t length) {
-#pragma omp simd
-    for (int64_t i = 0; i < length; ++i) sums[i] += (x[i] * factor) * (x[i] * factor);
-}
-
 }  // namespace
 
 extern "C" {
-
-// squares [n_rows, C] = each instance's and channel's sum of (factor x)^2, to float's precision.
-void qt_squares(const float* x, float factor, double* squares, const Place* place) {
-    const Place p = *place;
-    const Tiles t(p);
-#pragma omp parallel for schedule(static) num_threads(p.team())
-    for (int64_t row = 0; row < p.n_rows; ++row) {
-        double* out = squares + row * p.channels;
-        std::vector<float> tile(p.last ? t.length : 0);
-        std::fill(out, out + p.channels, 0.0);
-        for (int64_t i = 0; i < t.count; ++i) {
-            const float* from = x + row * p.row_size + i * t.length;
-            const int64_t length = std::min(t.length, p.row_size - i * t.length);
-            if (p.last) add_squares(from, factor, tile.data(), length);
-            else out[i] = square_sum(from, factor, length);
-        }
-        for (int64_t j = 0, c = 0; p.last && j < t.length; ++j, c = c + 1 == p.channels ? 0 : c + 1) out[c] += tile[j];
-    }
-}
 
 // out = gain a + offset on the point's grid, whose exponent is returned.
 int qt_norm(const int8_t* a, float* out, const float* gain, const float* offset, Rule* r, const Place* place, int learn,
