@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -165,14 +166,21 @@ def bill_lines(bill: dict[str, Any]) -> list[str]:
 
 
 def show_devices(console: Console, devices: list[Any]) -> None:
-    """A line a device."""
-    table = Table()
-    for name in ("device", "kind", "what it is", "RAM", "basis"):
-        table.add_column(name, overflow="fold")
-    for device in devices:
-        ram = device.get("sram_bytes", 0.0)
-        table.add_row(device.name, device.kind, device.title, kib(ram) if ram else "-", device.basis)
+    """A line a device, cut to a terminal's width."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=console.is_terminal)
+    table.add_column("device", no_wrap=True)
+    table.add_column("RAM", no_wrap=True, justify="right")
+    table.add_column("what it is", no_wrap=True, ratio=3)
+    table.add_column("basis", no_wrap=True, ratio=2)
+    for kind in dict.fromkeys(device.kind for device in devices):
+        table.add_section()
+        for device in (one for one in devices if one.kind == kind):
+            ram = device.get("sram_bytes", 0.0)
+            table.add_row(device.name, kib(ram) if ram else "-", device.title, device.basis)
+    if not console.is_terminal:
+        console.width = console.measure(table, options=console.options.update(max_width=1000)).maximum
     console.print(table)
+    say(console, "every constant of a device with its source: qtrain devices NAME")
 
 
 def show_device(console: Console, device: Any) -> None:

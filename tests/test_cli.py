@@ -1,12 +1,16 @@
 """The command line: what it prints, the JSON others rely on, and one-line errors."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from cli import main
+from hwmodel import devices
+from qtrain.console import show_devices
 
 QUICK = ["--steps", "12", "--batch-size", "16"]
 
@@ -62,6 +66,19 @@ def test_tables_name_what_matters(run_folder: Path) -> None:
     shown = call("simulate", "--resume", run_folder).output
     for words in ("test accuracy", "kept", "uncertain", "MACs saved", "per instance", "peak RAM", "basis"):
         assert words in shown
+
+
+def test_a_device_is_a_line_at_any_width() -> None:
+    for width, terminal in ((80, True), (40, False)):
+        console = Console(width=width, force_terminal=terminal, record=True, file=io.StringIO())
+        show_devices(console, [devices.load(name) for name in devices.names()])
+        lines = console.export_text().splitlines()
+        for name in devices.names():
+            device = devices.load(name)
+            (line,) = (line for line in lines if line.split()[:1] == [name])
+            assert f"{device.get('sram_bytes', 0) / 1024:,.1f} KiB" in line
+            assert len(line) <= width or not terminal
+            assert terminal or device.basis in line  # what goes to a file is whole
 
 
 @pytest.mark.parametrize("command", ["simulate", "estimate", "price", "devices"])

@@ -102,7 +102,8 @@ def _row(group: Sequence[FinishedRun], values: dict[str, Any], i: int) -> Row:
         energy_j_std=_std(bill["energy_j"] for bill in bills),
         step_energy_j=_mean(bill["energy_j"] / max(bill["n_steps"], 1) for bill in bills),
         update_energy_j=_mean(
-            bill["energy_j"] / max(result["n_updates"], 1) for bill, result in zip(bills, results, strict=True)
+            bill["energy_j"] / max(result.get("n_updates", result["n_steps"]), 1)
+            for bill, result in zip(bills, results, strict=True)
         ),
         instance_energy_j=_mean(bill["energy_j"] / max(bill["n_instances"], 1) for bill in bills),
         time_s=_mean(bill["time_s"] for bill in bills),

@@ -119,8 +119,17 @@ def answer_line(answer: Answer) -> str:
     what = f"{row.setting} ({quality(row)}, {si(row.energy_j, 'J')}, {kib(row.peak_ram_bytes)})"
     if answer.met:
         return f"best with {wanted} on {row.device}: {what}"
-    binding = "the device's memory" if answer.binding == "fits" else LIMITS[str(answer.binding)][0]
-    return f"nothing has {wanted} on {row.device}; nearest: {what}; what binds: {binding}"
+    wanted = f"nothing has {wanted} on {row.device}" if wanted else f"nothing fits {row.device}"
+    return f"{wanted}; nearest: {what}; what binds: {_binding(answer, row)}"
+
+
+def _binding(answer: Answer, row: Row) -> str:
+    """The limit missed by most, and by how much."""
+    key = str(answer.binding)
+    if key == "min_accuracy" and row.accuracy is not None and answer.budget.min_accuracy is not None:
+        return f"accuracy, missed by {100 * (answer.budget.min_accuracy - row.accuracy):.2g} points"
+    name = "the device's memory" if key == "fits" else LIMITS[key][0]
+    return f"{name}, missed by {100 * answer.misses[key]:.2g} %"
 
 
 def _limits(answer: Answer) -> list[tuple[str, Callable[[float], str], float]]:

@@ -92,7 +92,22 @@ def test_budgets_choose_the_best_within_or_name_what_binds(root):
     assert not torn.best(both).met
     assert torn.best(both).row == rows[16]
     assert torn.best(both).binding == "max_ram_bytes"
-    assert "what binds: peak RAM" in table.answer_line(torn.best(both))
+    missed = 100 * (rows[16].peak_ram_bytes / rows[4].peak_ram_bytes - 1)
+    assert table.answer_line(torn.best(both)).endswith(f"what binds: peak RAM, missed by {missed:.2g} %")
+    high = Budget(min_accuracy=0.95).best(both)  # 95 - 90
+    assert table.answer_line(high).endswith("what binds: accuracy, missed by 5 points")
+
+
+def test_a_setting_that_does_not_fit_is_on_the_front_only_where_none_fits(tmp_path):
+    runs = {}
+    for bits, accuracy in ((4, 0.6), (32, 0.9)):
+        runs[bits] = finished_run(tmp_path / str(bits), accuracy, ("stm32l4r5", "stm32g0b1"), numbers__bits=bits)
+    rows = compare(read_runs([tmp_path])[0])
+    assert {row.device: row.fits for row in rows if row.values["bits"] == 32} == {"stm32l4r5": True, "stm32g0b1": False}
+    assert {(row.device, row.values["bits"]) for row in rows if row.pareto} == {
+        ("stm32l4r5", 4), ("stm32l4r5", 32), ("stm32g0b1", 4)}  # fmt: skip
+    alone = compare(read_runs([runs[32]], ["stm32g0b1"])[0])
+    assert [(row.fits, row.pareto) for row in alone] == [(False, True)]
 
 
 def test_no_rows_no_answer():
