@@ -87,6 +87,7 @@ def show_result(console: Console, result: dict[str, Any]) -> None:
         ("MACs saved", percent(result["saved"]["macs"])),
         ("bit operations saved", f"{percent(result['saved']['bitops'])} of dense float32, "
                                  f"{percent(result['saved_vs_same_bits']['bitops'])} of dense at the same bits"),
+        ("saved as Wu et al. 2020 count", percent(1 - result["paper_accounting"]["remaining"])),
         *_learned(result),
         *([("not verifiable", result["not_verifiable"])] if result.get("not_verifiable") else []),
         ("wall time", f"{result['wall_time_s']:.1f} s"),

@@ -13,6 +13,10 @@ from hwmodel.schedule import Schedule
 from hwmodel.trace import MAX_BATCH, Trace
 
 FP32 = 32
+PAPER_BITS, PAPER_DIVISOR = 8, 7.5
+"""Wu et al. 2020 count MACs; "+Q" rows (8 bits) divide what remains by 7.1 to 7.9, the rule is not printed."""
+PAPER_PHASES = ("forward", "error", "gradient", "select")
+"""What their computation consists of: forward and backward parts with the filter's and the selection's, no update."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,21 @@ class RunRecord:
             "bitops": {"total": bitops, "dense_fp32": fp32.bit_operations(), "dense_same_bits": same.bit_operations()},
             "saved": {"macs": 1 - macs / fp32.macs(), "bitops": 1 - bitops / fp32.bit_operations()},
             "saved_vs_same_bits": {"macs": 1 - macs / same.macs(), "bitops": 1 - bitops / same.bit_operations()},
+            "paper_accounting": self.paper_accounting(),
         }
+
+    def paper_accounting(self) -> dict[str, float]:
+        """Fraction of dense training's computation that remains as Wu et al. 2020 count it: `remaining_macs`, and
+        `remaining` after `divisor` for numbers of 8 bits or fewer."""
+
+        def computation(trace: Trace) -> int:
+            return sum(tally.count * op.macs for op, tally in trace if op.phase in PAPER_PHASES)
+
+        w = self.schedule.widths
+        roles = (w.weight_bits, w.activation_bits, w.error_bits, w.gradient_bits)
+        divisor = PAPER_DIVISOR if max(roles) <= PAPER_BITS else 1.0
+        remaining = computation(self.trace) / computation(self.dense())
+        return {"remaining_macs": remaining, "divisor": divisor, "remaining": remaining / divisor}
 
     def _filter_share(self) -> float | None:
         """MACs of one filter forward over those of one main forward."""

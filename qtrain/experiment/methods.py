@@ -14,6 +14,7 @@ from qtrain.experiment.options import (
     Section,
     option,
 )
+from qtrain.experiment.sections import check_milestones
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Filter(Section):
         valid=("instance", "none", "ohem", "selective-backprop", "smb", "smd", "random"),
     )
     network: str = option("", "filter network; empty: chosen by the model")
-    rate: float = option(0.2, "target share of true-high instances, R_set; 1 keeps all", valid=KEPT)
+    rate: float = option(0.3, "share kept (steer true-high: R_set, true-high instances); 1 keeps all", valid=KEPT)
     alpha_up: float = option(
         1.02,
         "factor on the loss threshold while too many instances are true-high",
@@ -57,11 +58,11 @@ class Filter(Section):
     )
     adaptive: bool = option(True, "adapt the loss threshold")
     weighted: bool = option(True, "weight the filter's loss by class")
-    uncertainty: bool = option(True, "sample uncertain instances")
+    uncertainty: bool = option(True, "label uncertain instances too (not with steer quantile)")
     steer: str = option(
-        "true-high",
-        "share that the threshold is steered by",
-        valid=("true-high", "kept"),
+        "quantile",
+        "quantile: rate is the share kept; true-high, the paper's rule, or kept: alpha moves the loss threshold",
+        valid=("quantile", "true-high", "kept"),
     )
     audit: float = option(
         0.05,
@@ -70,7 +71,18 @@ class Filter(Section):
     )
     lr: float = option(0.02, "learning rate of the filter network", valid=POSITIVE)
     momentum: float = option(0.5, "momentum of the filter network", valid=BELOW_ONE)
+    schedule: str = option("constant", "the filter's rate over the run", valid=("constant", "cosine", "step"))
+    milestones: tuple[int, ...] = option(
+        (), "steps at which schedule step halves the filter's rate", valid=Interval(1, 10**9)
+    )
+    mean_over: str = option(
+        "kept", "what the sum of the kept instances' losses is divided by: their number, or the mini-batch's",
+        valid=("kept", "streamed"),
+    )  # fmt: skip
     keep: float = option(0.5, "share kept by ohem, selective-backprop, smb, smd and random", valid=KEPT)
+
+    def cross_check(self) -> None:
+        check_milestones(self.schedule, self.milestones, self.PREFIX, self.FLAG_PREFIX)
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,14 @@ def written_out(values: Mapping[str, Any]) -> dict[str, Any]:
     return names.with_widths(shorthand, ROLES) | widths | names.with_widths(given, ROLES)
 
 
+def check_milestones(schedule: str, milestones: tuple[int, ...], prefix: str, flags: str) -> None:
+    """Raise QtrainError unless the milestones of a section's rate ascend and schedule "step" has some."""
+    if list(milestones) != sorted(set(milestones)):
+        raise QtrainError(f"{prefix}milestones ({flags}milestones): must be ascending, each step once")
+    if schedule == "step" and not milestones:
+        raise QtrainError(f"{prefix}schedule ({flags}schedule) = 'step': needs {prefix}milestones")
+
+
 @dataclass(frozen=True)
 class Optimizer(Section):
     """Stochastic gradient descent and its schedule."""
@@ -136,10 +144,7 @@ class Optimizer(Section):
     )
 
     def cross_check(self) -> None:
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise QtrainError("optimizer.milestones (--lr-milestones): must be ascending, each step once")
-        if self.schedule == "step" and not self.milestones:
-            raise QtrainError("optimizer.schedule (--lr-schedule) = 'step': needs optimizer.milestones")
+        check_milestones(self.schedule, self.milestones, "optimizer.", "--lr-")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ arXiv 2007.03213, sections III-A and III-B; equation numbers are the paper's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
@@ -14,9 +15,10 @@ from torch import Tensor
 
 from qtrain.filters.base import Choice, chance, nothing, positions
 from qtrain.filters.dead import DeadWatch
+from qtrain.filters.recent import Chances, LossQuantile, drawn
 from qtrain.filters.threshold import Counts, LossThreshold
 from qtrain.formats.fixed import FixedTensor
-from qtrain.layers.loss import cross_entropy, entropy
+from qtrain.layers.loss import cross_entropy
 from qtrain.layers.network import QuantizedNetwork
 from qtrain.layers.quantizer import Clock
 
@@ -25,6 +27,26 @@ LOW, HIGH = 0, 1
 START_WEIGHTS = 2.0**-6
 START_BIAS = 0.1
 """Of an untrained filter: differences between instances are small beside a bias that gives "high" 52.5 %."""
+ALMOST_NONE = 1e-9
+"""Stands for a share of zero where one is divided by it."""
+
+
+def margin(entropy: float) -> float:
+    """The log odds x > 0 at which a prediction of two classes has `entropy` nats (4); 0 from ln 2 on, infinite at 0.
+
+    H(x) = ln(1 + e^-x) + x / (1 + e^x) falls from ln 2 to 0, so that entropy > H(x) where the log odds are nearer to
+    0 than x: comparing them is the paper's rule without a softmax.
+    """
+    if entropy >= math.log(2):
+        return 0.0
+    if entropy <= 0:
+        return math.inf
+    low, high = 0.0, 64.0
+    for _ in range(64):
+        x = (low + high) / 2
+        above = math.log1p(math.exp(-x)) + x / (1 + math.exp(x)) > entropy
+        low, high = (x, high) if above else (low, x)
+    return low
 
 
 def start_undecided(network: QuantizedNetwork) -> None:
@@ -49,41 +71,55 @@ class Optimizer(Protocol):
 class InstanceFilter:
     """Keeps the instances predicted high; learns from the main network's losses of the kept and the uncertain.
 
-    Uncertain are dropped instances whose prediction has an entropy (4) above `entropy_threshold` nats, and a share
-    `audit` of the others, drawn at random: without them a filter that is sure of "low" gets no more labels and stays
-    dead for ever (the audit is ours; it costs one main forward and one filter backward an instance). Its loss is the
-    cross-entropy weighted by the label's class, w_H = 1/rate and w_L = 1/(1 - rate), normalised over the mini-batch
-    (7). `weighted`, `uncertainty` and `adaptive` switch these parts off. Where both outputs are equal the instance is
-    kept. Every default is ours (the paper states none): chosen on validation splits of digits and MNIST for runs of
-    hundreds to thousands of steps, with a filter that learns slowly enough not to swing between everything and nothing.
+    Its loss is the cross-entropy weighted by the label's class, w_H = 1/rate and w_L = 1/(1 - rate), normalised over
+    the mini-batch (7). A share `audit` of the dropped, drawn at random, is labelled by a main forward: without them a
+    filter that is sure of "low" gets no more labels and stays dead for ever (ours; the cost is counted).
+
+    `steer` "true-high" is the paper's rule: kept where P(high) >= 1/2, T_l by (2, 3), and the dropped whose prediction
+    has an entropy (4) above `entropy_threshold` nats labelled as well; "kept" puts the kept share in the place of R_TH.
+    "quantile" (ours, the default) keeps the share `rate`, drawn with a chance that grows with the score's rank, and
+    labels as high the share `rate` with the highest losses (qtrain.filters.recent); what is drawn by chance needs no
+    uncertainty sampling. `weighted`, `uncertainty` and `adaptive` switch parts off. How the defaults were chosen:
+    benchmarks/results/paper_settings.md.
     """
 
     kind: ClassVar[str] = "instance"
 
     def __init__(
-        self, network: QuantizedNetwork, optimizer: Optimizer, seed: int, rate: float = 0.2, alpha_up: float = 1.02,
+        self, network: QuantizedNetwork, optimizer: Optimizer, seed: int, rate: float = 0.3, alpha_up: float = 1.02,
         alpha_down: float = 0.98, window: int = 10, threshold: float = 0.0, entropy_threshold: float = 0.69,
-        adaptive: bool = True, weighted: bool = True, uncertainty: bool = True, steer: str = "true-high",
+        adaptive: bool = True, weighted: bool = True, uncertainty: bool = True, steer: str = "quantile",
         audit: float = 0.05, warn: Callable[[str], None] | None = None,
     ) -> None:  # fmt: skip
         self.network: QuantizedNetwork = network
         self.optimizer, self.seed, self.rate = optimizer, seed, rate
-        self.entropy_threshold, self.audit = entropy_threshold, audit
+        self.margin, self.audit = margin(entropy_threshold), audit
         self.weighted, self.uncertainty = weighted, uncertainty
-        self.threshold = LossThreshold(rate, alpha_up, alpha_down, window, threshold, adaptive, steer)
+        quantile = steer == "quantile"
+        self.chances = Chances(rate if quantile else None)
+        self.threshold = (
+            LossQuantile(rate, window)
+            if quantile and adaptive
+            else LossThreshold(rate, alpha_up, alpha_down, window, threshold, adaptive, steer)
+        )
         self.dead = DeadWatch(warn)
 
     def choose(self, images: Tensor, labels: Tensor | None, step: int) -> Choice:
-        """Filter forward on all of images [m, C, H, W]; context: (logits, tape)."""
-        if not len(images):
+        """Filter forward on all of images [m, C, H, W]; context: (logits, tape, weights of the uncertain's losses)."""
+        m = len(images)
+        if not m:
             return Choice(nothing(images), nothing(images))
         self.network.step = step
         logits, tape = self.network.run(images, payer="filter")
-        kept = logits.values[:, HIGH] >= logits.values[:, LOW]
-        sampled = chance(len(images), self.seed, step, "filter.audit", logits.values) < self.audit
-        if self.uncertainty:
-            sampled |= entropy(logits) > self.entropy_threshold
-        return Choice(positions(kept), positions(sampled & ~kept), (logits, tape))
+        scores = logits.values[:, HIGH].double() - logits.values[:, LOW].double()
+        chances = self.chances.of(scores, chance(m, self.seed, step, "filter.tie", scores), self.threshold.confidence)
+        kept = drawn(chances, chance(1, self.seed, step, "filter.keep", scores))
+        labelled = kept | (chance(m, self.seed, step, "filter.audit", scores) < self.audit)
+        known = chances + (1 - chances) * self.audit
+        if self.uncertainty and self.chances.share is None:
+            unsure = scores.abs() < self.margin
+            labelled, known = labelled | unsure, torch.where(unsure, 1.0, known)
+        return Choice(positions(kept), positions(labelled & ~kept), (logits, tape, 1 / known.clamp(min=ALMOST_NONE)))
 
     def backward_rows(self, losses: Tensor) -> Tensor | None:
         return None
@@ -91,10 +127,14 @@ class InstanceFilter:
     def learn(self, choice: Choice, kept_losses: Tensor, uncertain_losses: Tensor, step: int) -> dict[str, float]:
         """Label by the threshold (1), train the filter network on the labelled, adapt the threshold (2, 3)."""
         device = choice.kept.device  # an empty tensor of losses may stand anywhere
-        high = self.threshold.high(torch.cat([kept_losses.to(device), uncertain_losses.to(device)]))
+        n_kept, m = len(choice.kept), len(choice.context[0].values) if choice.context else 0
+        losses = torch.cat([kept_losses.to(device), uncertain_losses.to(device)])
+        weights = torch.ones(len(losses), dtype=torch.float64, device=device)
+        if choice.context:
+            weights = choice.context[2][torch.cat([choice.kept, choice.uncertain])]
+        high = self.threshold.high(losses, weights, m)
         rows, order = torch.cat([choice.kept, choice.uncertain]).sort()
         metrics = {"filter_loss": self._train(choice.context, rows, high[order].long(), step)} if len(rows) else {}
-        n_kept, m = len(choice.kept), len(choice.context[0].values) if choice.context else 0
         counts = Counts(m, n_kept, len(choice.uncertain), int(high.sum()), int(high[:n_kept].sum()))
         self.threshold.update(counts)
         dead = self.dead.update(m, n_kept)
@@ -103,7 +143,7 @@ class InstanceFilter:
 
     def _train(self, context: Any, rows: Tensor, labels: Tensor, step: int) -> float:
         """One step of the filter network on `rows` of its mini-batch; returns the mean loss."""
-        logits, tape = context
+        logits, tape, _ = context
         if len(rows) < len(logits.values):
             tape.narrow(rows)
             logits = FixedTensor(logits.values[rows], logits.exponent)
@@ -116,10 +156,15 @@ class InstanceFilter:
         return float(losses.mean())
 
     def state(self) -> dict[str, Any]:
-        return {"threshold": self.threshold.state(), "dead": self.dead.state()}
+        return {
+            "threshold": self.threshold.state(),
+            "scores": self.chances.recent.state(),
+            "dead": self.dead.state(),
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.threshold.load_state(state["threshold"])
+        self.chances.recent.load_state(state["scores"])
         self.dead.load_state(state["dead"])
 
     def tensors(self) -> dict[str, Tensor]:

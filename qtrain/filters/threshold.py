@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qtrain.errors import QtrainError
 
-STEERS = ("true-high", "kept")
+STEERS = ("quantile", "true-high", "kept")
 START_SHARE = 0.1
 """Everything is high at first and T_l rises to meet the falling losses, when they tell instances apart: an untrained
 network's losses do not, and a filter learning from them drops everything or nothing."""
@@ -49,8 +49,12 @@ class LossThreshold:
         self.value = threshold
         self.history: deque[Counts] = deque(maxlen=window)
 
-    def high(self, losses: Tensor) -> Tensor:
-        """bool [n]: loss >= T_l (eq. 1). Sets a threshold that has not started yet."""
+    confidence = 1.0
+    """How sure of the labels the main network is; not followed by this rule."""
+
+    def high(self, losses: Tensor, weights: Tensor, n_streamed: int) -> Tensor:
+        """bool [n]: loss >= T_l (eq. 1). Sets a threshold that has not started yet. `weights` [n]: how many of the
+        n_streamed instances each loss stands for (not asked by this rule)."""
         if not self.value and len(losses):
             self.value = max(START_SHARE * float(losses.double().mean()), LEAST)
         return losses >= self.value

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -42,8 +43,14 @@ class FixedSGD:
     """SGD with momentum and weight decay on a QuantizedNetwork's parameters; plain PyTorch's in a float32 plan."""
 
     def __init__(
-        self, net: QuantizedNetwork, lr: float, momentum: float = 0.0, weight_decay: float = 0.0, payer: str = "main"
+        self,
+        net: QuantizedNetwork,
+        lr: float | Callable[[int], float],
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        payer: str = "main",
     ) -> None:
+        """`lr`: the learning rate, or what gives it for a step."""
         self.net, self.lr, self.momentum, self.weight_decay, self.payer = net, lr, momentum, weight_decay, payer
         self.parameters = dict(net.model.named_parameters())
         self.formats: dict[str, tuple[Any, Any]] = {}  # of master and momentum
@@ -52,7 +59,7 @@ class FixedSGD:
         self.velocity: dict[str, Tensor] = {}
         self.plain: torch.optim.SGD | None = None
         if net.plan.floating:
-            self.plain = torch.optim.SGD(net.model.parameters(), lr, momentum, weight_decay=weight_decay)
+            self.plain = torch.optim.SGD(net.model.parameters(), self._rate(0), momentum, weight_decay=weight_decay)
             return
         self._streams = {
             name: (self._stream_id(f"{name}.master"), self._stream_id(f"{name}.momentum")) for name in self.parameters
@@ -78,15 +85,21 @@ class FixedSGD:
         self.exponents[name] = master.exponent_for(_HEADROOM * amax or _EMPTY_AMAX)
         parameter.data.copy_(master.quantize(parameter.data.double(), self.exponents[name]))
 
+    def _rate(self, step: int) -> float:
+        return self.lr(step) if callable(self.lr) else self.lr
+
     def step(self, clock: Clock, scale: float = 1.0, lr: float | None = None) -> None:
-        """One update from the gradients in `.grad`, which are cleared. `scale` is the loss's (1/n in fixed point).
+        """One update from the gradients in `.grad`, which are cleared. `scale` multiplies them (1/n in fixed point).
 
         Raises QtrainError when a parameter stops being finite.
         """
-        rate = self.lr if lr is None else lr
+        rate = self._rate(clock.step) if lr is None else lr
         self.net.record_update(self.payer)
         if self.plain is not None:
             self.plain.param_groups[0]["lr"] = rate
+            for parameter in self.parameters.values():
+                if scale != 1.0 and parameter.grad is not None:
+                    parameter.grad.mul_(scale)
             self.plain.step()
             self.plain.zero_grad(set_to_none=True)
             return

@@ -24,6 +24,7 @@ from qtrain.training import snapshot
 from qtrain.training.adapt import Adaptation
 from qtrain.training.health import NumericsHealth
 from qtrain.training.meter import EnergyMeter
+from qtrain.training.pruned import pruning_report
 from qtrain.training.rates import learning_rate
 from qtrain.training.setup import Job, build
 from qtrain.training.signals import stop_requests
@@ -280,6 +281,7 @@ class _Loop:
             "instances": {"seen": self.totals.seen, "kept": self.totals.kept, "uncertain": self.totals.uncertain},
             "warnings": job.notices.lines,
             "not_verifiable": not_verifiable(job.net.plan, job.net.network.layers),
+            "pruning": pruning_report(job.net.pruner, record.trace),
             **record.summary(),
             "bills": record.bills(self.experiment.run.devices, self.experiment.run.kernels or None),
         }

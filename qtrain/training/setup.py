@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from qtrain.layers.plan import Formats, Rules
 from qtrain.recipes import Recipe
 from qtrain.training.adapt import pretrain
 from qtrain.training.material import material, standardized, stream
+from qtrain.training.rates import learning_rate
 from qtrain.training.weights import choose_norms, is_of, load_weights
 
 MACS_WORTH_THREADS = 100_000_000
@@ -137,7 +139,9 @@ def build(experiment: Experiment) -> Job:
         notices.add(f"{name}: the model's forward never uses its parameters: not quantized, trained or priced")
     return Job(
         experiment, net, optimizer, notices,
-        filters.build(experiment, lambda: _filter_network(experiment, info.input_shape, plan), notices.add),
+        filters.build(
+            experiment, lambda: _filter_network(experiment, info.input_shape, plan, given.n_steps), notices.add
+        ),
         recipes.build(experiment, given), stream(experiment, given.labels.numpy()),
         given.images, given.labels, test, torch.from_numpy(np.array(dataset.test_labels)), drift,
     )  # fmt: skip
@@ -151,7 +155,7 @@ def unused(net: QuantizedNetwork) -> list[str]:
 
 
 def _filter_network(
-    experiment: Experiment, input_shape: tuple[int, int, int], plan: NumberPlan
+    experiment: Experiment, input_shape: tuple[int, int, int], plan: NumberPlan, n_steps: int
 ) -> tuple[QuantizedNetwork, FixedSGD]:
     """The filter's own network, in the main network's numbers, and its optimizer."""
     settings = experiment.filter
@@ -160,7 +164,8 @@ def _filter_network(
     network = quantize(model, input_shape, plan, name=name)
     filters.start_undecided(network)
     network.memory_format = torch.channels_last
-    return network, FixedSGD(network, settings.lr, settings.momentum, payer="filter")
+    rate = partial(learning_rate, settings, n_steps=n_steps)
+    return network, FixedSGD(network, rate, settings.momentum, payer="filter")
 
 
 def _set_threads(experiment: Experiment, macs: int) -> None:

@@ -52,7 +52,8 @@ def _step(job: Job, batch: Batch, rate: float) -> StepRecord:
         losses = _finite(outcome.losses)
         own, updated = outcome.metrics, outcome.updated
         if updated:
-            job.optimizer.step(Clock(seed, step), outcome.scale, rate)
+            share = len(kept) / len(batch.images) if job.experiment.filter.mean_over == "streamed" else 1.0
+            job.optimizer.step(Clock(seed, step), outcome.scale * share, rate)
             job.recipe.updated(job.net)
     metrics = own | job.filter.learn(choice, losses, uncertain_losses, step)
     mean = float(losses.double().mean()) if len(losses) else None

@@ -36,7 +36,7 @@ def another_value(option):
 
 
 def changed(option):
-    extra = {"optimizer.milestones": (5,)} if option.key == "optimizer.schedule" else {}
+    extra = {option.key.replace("schedule", "milestones"): (5,)} if option.key.endswith(".schedule") else {}
     return DEFAULT.with_options({option.key: another_value(option)} | extra)
 
 

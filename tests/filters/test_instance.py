@@ -8,11 +8,14 @@ import torch
 import torch.nn.functional as F
 
 from qtrain.filters.dead import DeadWatch
+from qtrain.filters.instance import margin
 
 
 def test_the_weighted_loss_is_equation_7(lab):
     """One float32 step equals plain PyTorch's on sum w_i l_i / sum w_i with w_H = 1/0.2 = 5, w_L = 1/0.8 = 1.25."""
-    filter_ = lab.make("instance", bits=32, rate=0.2, threshold=0.5, entropy_threshold=0.0, momentum=0.0, lr=0.1)
+    filter_ = lab.make(
+        "instance", bits=32, steer="true-high", rate=0.2, threshold=0.5, entropy_threshold=0.0, momentum=0.0, lr=0.1
+    )
     plain = copy.deepcopy(filter_.network.model)
     images, labels = lab.stream(0)
     choice = filter_.choose(images, labels, 0)
@@ -30,7 +33,14 @@ def test_the_weighted_loss_is_equation_7(lab):
 
 def test_without_weights_the_loss_is_the_plain_mean(lab):
     filter_ = lab.make(
-        "instance", bits=32, rate=0.2, threshold=0.5, entropy_threshold=0.0, weighted=False, momentum=0.0
+        "instance",
+        bits=32,
+        steer="true-high",
+        rate=0.2,
+        threshold=0.5,
+        entropy_threshold=0.0,
+        weighted=False,
+        momentum=0.0,
     )
     plain = copy.deepcopy(filter_.network.model)
     images, labels = lab.stream(0)
@@ -42,7 +52,7 @@ def test_without_weights_the_loss_is_the_plain_mean(lab):
 
 def decided(lab, scale, **settings):
     """A filter that keeps half of stream(1, 64): its last layer has random weights, its bias is their median output."""
-    filter_ = lab.make("instance", bits=32, **settings)
+    filter_ = lab.make("instance", bits=32, steer="true-high", **settings)
     model = filter_.network.model
     with torch.no_grad():
         model.fc.weight.normal_(0, scale, generator=torch.Generator().manual_seed(0))
@@ -68,7 +78,7 @@ def test_uncertain_are_the_dropped_whose_entropy_is_high(lab):
 @pytest.mark.parametrize("seed", range(5))
 def test_an_untrained_filter_keeps_everything(lab, seed):
     images, labels = lab.stream(seed, 64)
-    assert len(lab.make("instance", seed=seed).choose(images, labels, 0).kept) == 64
+    assert len(lab.make("instance", steer="true-high", seed=seed).choose(images, labels, 0).kept) == 64
 
 
 def test_above_ln_2_nothing_is_uncertain(lab):
@@ -81,7 +91,7 @@ def test_above_ln_2_nothing_is_uncertain(lab):
 
 def dead_filter(lab, **settings):
     """A filter sure that every loss is low."""
-    filter_ = lab.make("instance", **settings)
+    filter_ = lab.make("instance", steer="true-high", **settings)
     with torch.no_grad():
         filter_.network.model.fc.bias.copy_(torch.tensor([20.0, -20.0]))
     return filter_
@@ -127,11 +137,34 @@ def test_a_kept_instance_ends_the_dead_state():
     assert "kept all" in told[1]
 
 
+def test_the_share_kept_is_the_rate_from_the_first_step_on(lab):
+    """0.3 x 64 = 19.2 a step: 19 or 20 when chances sum to it, which ties drawn at random make them do on average."""
+    log = lab.run(lab.make("instance", rate=0.3), range(30), 64)
+    shares = [len(kept) / 64 for kept, *_ in log]
+    assert sum(shares) / 30 == pytest.approx(0.3, abs=0.02)
+    assert max(shares) < 0.45
+    assert min(shares) > 0.15
+
+
+@pytest.mark.parametrize(("entropy", "odds"), [(0.6, None), (0.3, None), (0.69, None), (0.0, math.inf), (0.7, 0.0)])
+def test_the_margin_is_where_the_entropy_is(entropy, odds):
+    """Of p = 1 / (1 + e^-x): -p ln p - (1 - p) ln(1 - p), at most ln 2 = 0.693."""
+    x = margin(entropy)
+    if odds is not None:
+        assert x == odds
+    else:
+        p = 1 / (1 + math.exp(-x))
+        assert -p * math.log(p) - (1 - p) * math.log(1 - p) == pytest.approx(entropy)
+
+
+@pytest.mark.parametrize("steer", ["quantile", "true-high"])
 @pytest.mark.parametrize("bits", [8, 32])
-def test_the_filter_learns_which_losses_are_high(lab, bits):
+def test_the_filter_learns_which_losses_are_high(lab, bits, steer):
     """The loss is a function of the image. Steered at a true-high share of 0.2, the last 100 of 400 steps are chosen
     better than at random: of the kept, more than twice the share of high losses among all."""
-    filter_ = lab.make("instance", bits=bits, rate=0.2, lr=0.05, momentum=0.9, alpha_up=1.05, alpha_down=0.95)
+    filter_ = lab.make(
+        "instance", bits=bits, steer=steer, rate=0.2, lr=0.05, momentum=0.9, alpha_up=1.05, alpha_down=0.95
+    )
     hits = kept = high = 0
     for step in range(400):
         images, labels = lab.stream(step, 64)

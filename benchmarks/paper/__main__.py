@@ -1,0 +1,96 @@
+"""Train the rows of a table, or print the table of what is there.
+
+    python -m benchmarks.paper train lenet eif+emp+8bit --seeds 5 --data-dir DATA
+    python -m benchmarks.paper table lenet > benchmarks/results/paper_lenet.md
+    python -m benchmarks.paper train resnet110 sgd --minutes 9 --data-dir DATA     # again and again until it is done
+
+Every seed of a row is a run in a folder of its own: finished ones are reread, stopped ones continue at their last
+checkpoint with the same bits.
+"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.paper.render import markdown
+from benchmarks.paper.rows import TABLES, Options, Table
+from qtrain.experiment import Experiment
+from qtrain.simulate import simulate_experiment
+from qtrain.training.loop import Interrupted
+
+OUT = "runs/paper"
+
+
+def experiment(table: Table, row: str, seed: int, epochs: int, more: Options) -> Experiment:
+    """The run of one seed of `row` at a budget of `epochs`."""
+    return Experiment(seed=seed).with_options({**table.options(row, epochs), **more})
+
+
+def folder(out: str, table: Table, row: str, seed: int, epochs: int) -> Path:
+    return Path(out) / f"{table.name}-{epochs}" / f"{row}-{seed}"
+
+
+@click.group()
+def main() -> None:
+    """Tables of arXiv 2007.03213."""
+
+
+@main.command()
+@click.argument("table", type=click.Choice(list(TABLES)))
+@click.argument("rows", nargs=-1)
+@click.option("--seeds", default=1, show_default=True, help="Seeds 0, 1, ... of each row.")
+@click.option("--first-seed", default=0, show_default=True)
+@click.option("--epochs", default=0, help="Budget; default: the table's.")
+@click.option("--steps", default=0, help="Stop after this many mini-batches: to see that a row runs.")
+@click.option("--minutes", default=0.0, help="Stop at a checkpoint after this long; the same command continues.")
+@click.option("--data-dir", default="data", show_default=True)
+@click.option("--val-split", default=0.0, help="Share of the training set tested on instead, to choose settings.")
+@click.option("--out", default=OUT, show_default=True)
+def train(
+    table: str, rows: tuple[str, ...], seeds: int, first_seed: int, epochs: int, steps: int, minutes: float,
+    data_dir: str, val_split: float, out: str,
+) -> None:  # fmt: skip
+    """Train ROWS (all of them without a name), seed by seed, so that rows stay paired if it is stopped."""
+    found = TABLES[table]
+    budget = epochs or found.epochs
+    if unknown := [row for row in rows if row not in found.rows]:
+        raise click.UsageError(f"{', '.join(unknown)}: the rows of {table} are {', '.join(found.rows)}")
+    if minutes:
+        signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGTERM))  # the loop's own way to stop
+        signal.alarm(round(60 * minutes))
+    for seed in range(first_seed, first_seed + seeds):
+        for row in rows or tuple(found.rows):
+            path = folder(out, found, row, seed, budget)
+            more: dict[str, Any] = {"data.dir": data_dir, "data.val_split": val_split, "run.out": str(path)}
+            if steps:
+                more["train.steps"] = steps
+            if minutes:
+                more["run.checkpoint_every"] = 100
+            try:
+                result = simulate_experiment(experiment(found, row, seed, budget, more))
+            except Interrupted as stopped:
+                raise SystemExit(f"{row} seed {seed}: {stopped}") from None
+            share = 100 * result["saved"]["macs"]
+            click.echo(
+                f"{row} seed {seed}: {100 * result['accuracy']:.2f} %, {share:.1f} % of MACs saved, "
+                f"{result['wall_time_s']:.0f} s"
+            )
+
+
+@main.command()
+@click.argument("table", type=click.Choice(list(TABLES)))
+@click.option("--epochs", default=0, help="Budget; default: the table's.")
+@click.option("--seeds", default=5, show_default=True, help="Seeds that an empty row's command asks for.")
+@click.option("--out", default=OUT, show_default=True)
+def table(table: str, epochs: int, seeds: int, out: str) -> None:
+    """Print a table of finished runs as Markdown."""
+    found = TABLES[table]
+    click.echo(markdown(found, Path(out) / f"{found.name}-{epochs or found.epochs}", epochs or found.epochs, seeds))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The rows: what each changes about its table's dense float32 training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Options = dict[str, Any]
+
+DENSE: Options = {"filter.kind": "none", "prune.kind": "none", "numbers.bits": 32, "run.threads": 1}
+EIF: Options = {"filter.kind": "instance"}
+EMP: Options = {"prune.kind": "channel", "prune.keep": 0.6}
+Q8: Options = {"numbers.bits": 8}
+FAITHFUL: Options = {
+    "filter.steer": "true-high", "filter.rate": 0.2, "filter.lr": 0.02, "filter.uncertainty": True,
+}  # fmt: skip
+"""The paper's own rule: kept where P(high) >= 1/2, T_l by equations 2 and 3, uncertainty sampling."""
+
+
+def baseline(kind: str, keep: float) -> Options:
+    return {"filter.kind": kind, "filter.keep": keep}
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: what all its rows share, its rows, the row that differences are taken from, and its first device."""
+
+    name: str
+    title: str
+    common: Options
+    rows: Mapping[str, Options]
+    reference: str
+    epochs: int
+    paper_epochs: int
+
+    def options(self, row: str, epochs: int) -> Options:
+        """Everything that makes `row` at a budget of `epochs`."""
+        return {**DENSE, **self.common, "train.epochs": epochs, **self.rows[row]}
+
+
+TUNED: Options = {"optimizer.lr": 0.05}
+"""The main network's rate for LeNet, chosen among 0.01, 0.02, 0.05, 0.1 (benchmarks/results/paper_settings.md)."""
+
+LENET = Table(
+    "lenet",
+    "LeNet on MNIST",
+    {
+        "data.name": "mnist", "optimizer.lr": 0.01, "optimizer.momentum": 0.5, "optimizer.weight_decay": 0.0,
+        "optimizer.schedule": "constant", "train.batch_size": 64, "filter.rate": 0.2,
+        "run.devices": ("stm32l4r5", "eyeriss"),
+    },
+    {
+        "sgd": {},
+        "sgd-tuned": TUNED,
+        "eif": EIF,
+        "eif+emp": EIF | EMP,
+        "eif+emp+8bit": EIF | EMP | Q8,
+        "eif+emp-tuned": EIF | EMP | TUNED,
+        "eif+emp+8bit-tuned": EIF | EMP | Q8 | TUNED,
+        "eif-over-m": EIF | {"filter.mean_over": "streamed"},
+        "emp": EMP,
+        "ohem": baseline("ohem", 0.3),
+        "smb": baseline("smb", 0.25),
+        "smd": baseline("smd", 0.25),
+        "random": baseline("random", 0.25),
+        "eif-rate-0.1": EIF | {"filter.rate": 0.1},
+        "eif-rate-0.4": EIF | {"filter.rate": 0.4},
+        "eif-rate-0.6": EIF | {"filter.rate": 0.6},
+        "smb-0.5": baseline("smb", 0.5),
+        "smd-0.5": baseline("smd", 0.5),
+        "paper-rule": EIF | FAITHFUL,
+        "static-threshold": EIF | FAITHFUL | {"filter.adaptive": False, "filter.threshold": 1.0},
+        "unweighted": EIF | FAITHFUL | {"filter.weighted": False},
+        "no-uncertainty": EIF | FAITHFUL | {"filter.uncertainty": False},
+    },
+    "sgd-tuned",
+    3,
+    20,
+)  # fmt: skip
+
+CIFAR = Table(
+    "cifar",
+    "ResNet-20 on CIFAR-10",
+    {
+        "model": "resnet20", "data.name": "cifar10", "data.augment": True, "optimizer.lr": 0.1,
+        "optimizer.momentum": 0.9, "optimizer.weight_decay": 1e-4, "optimizer.schedule": "cosine",
+        "train.batch_size": 128, "filter.network": "resnet8-a-slimmer", "run.devices": ("gap9", "eyeriss"),
+    },
+    {
+        "sgd": {},
+        "eif": EIF,
+        "emp-0.6": EMP,
+        "emp-0.3": EMP | {"prune.keep": 0.3},
+        "eif+emp": EIF | EMP,
+        "eif+emp+8bit": EIF | EMP | Q8,
+        "ohem": baseline("ohem", 0.3),
+        "smd": baseline("smd", 0.35),
+        "gradient-0.9": {"prune.kind": "stochastic", "prune.rate": 0.9},
+        "depth-0.5": {"train.survival": 0.5},
+    },
+    "sgd",
+    5,
+    164,
+)  # fmt: skip
+
+RESNET110 = Table(
+    "resnet110",
+    "ResNet-110 on CIFAR-10",
+    CIFAR.common | {"model": "resnet110", "filter.network": "resnet8-a", "optimizer.schedule": "step"},
+    {"sgd": {}, "eif+emp": EIF | EMP, "eif+emp+8bit": EIF | EMP | Q8},
+    "sgd",
+    16,
+    164,
+)
+
+MCU = Table(
+    "mcu",
+    "LeNet on MNIST, batch 1, one epoch, on an MSP432",
+    LENET.common | {"train.batch_size": 1, "run.devices": ("msp432p401r",)},
+    {"sgd": {}, "eif+emp": EIF | EMP, "eif+emp+8bit": EIF | EMP | Q8},
+    "sgd",
+    1,
+    1,
+)
+
+TABLES = {table.name: table for table in (LENET, CIFAR, RESNET110, MCU)}
