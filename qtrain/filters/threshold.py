@@ -49,8 +49,10 @@ class LossThreshold:
         self.value = threshold
         self.history: deque[Counts] = deque(maxlen=window)
 
-    confidence = 1.0
-    """How sure of the labels the main network is; not followed by this rule."""
+    @property
+    def confidence(self) -> float:
+        """How sure of the labels the main network is, 0 to 1; not followed by this rule."""
+        return 1.0
 
     def high(self, losses: Tensor, weights: Tensor, n_streamed: int) -> Tensor:
         """bool [n]: loss >= T_l (eq. 1). Sets a threshold that has not started yet. `weights` [n]: how many of the
