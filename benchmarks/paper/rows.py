@@ -75,7 +75,7 @@ LENET = Table(
         "no-uncertainty": EIF | FAITHFUL | {"filter.uncertainty": False},
     },
     "sgd-tuned",
-    3,
+    2,
     20,
 )  # fmt: skip
 

@@ -30,7 +30,7 @@ class Filter(Section):
         valid=("instance", "none", "ohem", "selective-backprop", "smb", "smd", "random"),
     )
     network: str = option("", "filter network; empty: chosen by the model")
-    rate: float = option(0.3, "share kept (steer true-high: R_set, true-high instances); 1 keeps all", valid=KEPT)
+    rate: float = option(0.4, "share kept (steer true-high: R_set, true-high instances); 1 keeps all", valid=KEPT)
     alpha_up: float = option(
         1.02,
         "factor on the loss threshold while too many instances are true-high",

@@ -86,7 +86,7 @@ class InstanceFilter:
     kind: ClassVar[str] = "instance"
 
     def __init__(
-        self, network: QuantizedNetwork, optimizer: Optimizer, seed: int, rate: float = 0.3, alpha_up: float = 1.02,
+        self, network: QuantizedNetwork, optimizer: Optimizer, seed: int, rate: float = 0.4, alpha_up: float = 1.02,
         alpha_down: float = 0.98, window: int = 10, threshold: float = 0.0, entropy_threshold: float = 0.69,
         adaptive: bool = True, weighted: bool = True, uncertainty: bool = True, steer: str = "quantile",
         audit: float = 0.05, warn: Callable[[str], None] | None = None,
