@@ -217,7 +217,9 @@ def report(
     flag_value=0.9,
     help="Above 0 a momentum is kept for every parameter.",
 )
-@click.option("--train", "layers", default="all", help="Layers trained: globs by commas.")
+@click.option(
+    "--train", "layers", default="all", help="Layers trained: globs by commas; GLOB:SHARE for the first channels."
+)
 @click.option("--train-bias", "bias_only", default="", help="Layers of which only biases are trained.")
 @click.option("--fused-update", is_flag=True, help="Update each layer inside the backward pass.")
 @click.option("--kernels", default=None, help="Kernel library; default: the device's own.")

@@ -56,7 +56,8 @@ def kernel_costs(op: Op, density: float, device: Device) -> list[KernelCost]:
     if zeros not in ZEROS:
         raise HwmodelError(f"device {device.name!r}: " + unknown("zero use", zeros, ZEROS))
     if zeros == "none":
-        op = dataclasses.replace(op, kept_channels=op.layer.out_channels)
+        chosen = op.trained_channels if op.phase == "gradient" else 0  # known when the program is written
+        op = dataclasses.replace(op, kept_channels=chosen or op.layer.out_channels)
     mapped_here = _runs_on_array(op, device)
     fused = device.texts.get("fused", "").split() if mapped_here else []
     rows: list[KernelCost] = []
@@ -154,8 +155,8 @@ def _add_nest(totals: _Totals, op: Op, nest: Nest, present: float, zeros: str, d
     input_b, filter_b = array.element_bytes, path.stored(nest.filter_bits) / 8
     buffer = mapped.buffer_inputs * input_b + mapped.buffer_filters * filter_b + mapped.buffer_sums * array.sum_bytes
     backing = backing_bytes(nest, array, input_b, filter_b, path.stored(nest.output_bits) / 8)
-    in_flash = "flash_bytes" in device.constants and op.trains != "all" and op.phase != "gradient"
-    flash = nest.n_filter * filter_b if in_flash else 0.0
+    in_flash = "flash_bytes" in device.constants and op.phase != "gradient"
+    flash = nest.n_filter * filter_b * op.frozen_share if in_flash else 0.0
     backing -= flash
     compute = mapped.cycles * _array_cycle(device, nest, path)
     totals.cycles += device.get("launch_cycles", 0.0) + max(

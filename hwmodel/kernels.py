@@ -51,7 +51,7 @@ def form(op: Op) -> str:
 
 def frozen_weight_bytes(op: Op) -> float:
     """Bytes of the layer's weights that lie in flash: those that do not learn."""
-    return op.layer.n_weights * container_bits(op.widths.weight_bits) / 8 if op.trains != "all" else 0.0
+    return op.layer.n_weights * op.frozen_share * container_bits(op.widths.weight_bits) / 8
 
 
 def taps(op: Op) -> int:

@@ -76,8 +76,11 @@ class Step:
         if layer.name not in self.trained:
             return
         w, pack, start, end = self.widths(layer.name), self.packing.bytes, 0, self.passes.end
-        n_weights = layer.n_weights if self.schedule.trains(layer.name) == "all" else 0
-        n_biases = layer.n_parameters - layer.n_weights
+        n_biases, n_weights = layer.n_parameters - layer.n_weights, 0
+        if self.schedule.trains(layer.name) == "all":
+            chosen = self.schedule.trained_channels.get(layer.name, layer.out_channels)
+            n_weights = layer.n_weights // layer.out_channels * chosen
+            n_biases = n_biases // layer.out_channels * chosen
         n_trained = n_weights + n_biases
         yield Tenant(layer.name, "master weights", pack(n_trained, w.master_bits), start, end)
         if self.schedule.momentum:

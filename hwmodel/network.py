@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -13,8 +13,18 @@ from typing import Any
 
 from hwmodel import normalization, records
 from hwmodel.errors import HwmodelError, unknown
-from hwmodel.operations import Layer
+from hwmodel.operations import MAC_KINDS, Layer
 from hwmodel.trace import read_layer
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Layers that do not learn, layers whose biases alone do, and layers of which the first `channels` output channels
+    do."""
+
+    frozen: frozenset[str]
+    bias_only: frozenset[str]
+    channels: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -51,23 +61,30 @@ class Network:
                 reached.add(layer.name)
         return frozenset(reached)
 
-    def choose_trained(self, layers: str, bias_only: str = "") -> tuple[frozenset[str], frozenset[str]]:
-        """(frozen, bias_only) layer names when those matching the comma-separated globs `layers` ("all" is "*") train,
-        and of those matching `bias_only` the bias alone. Raises HwmodelError for a glob that matches no such layer."""
-        names = [layer.name for layer in self.layers if layer.n_parameters]
+    def choose_trained(self, layers: str, bias_only: str = "") -> Trained:
+        """What trains when layers matching the comma-separated globs `layers` ("all" is "*") do, and of those matching
+        `bias_only` the bias alone. A glob may end in ":SHARE" of the output channels of each convolution and linear
+        layer it matches. Raises HwmodelError for a glob that matches no such layer, or no share above 0 and up to 1."""
+        layered = {layer.name: layer for layer in self.layers if layer.n_parameters}
 
-        def matching(globs: str) -> set[str]:
-            found: set[str] = set()
-            for pattern in (g.strip() for g in globs.split(",") if g.strip()):
-                hits = {name for name in names if fnmatchcase(name, "*" if pattern == "all" else pattern)}
+        def matching(globs: str) -> dict[str, float]:
+            found: dict[str, float] = {}
+            for pattern, share in _globs(globs):
+                hits = [name for name in layered if fnmatchcase(name, "*" if pattern == "all" else pattern)]
                 if not hits:
-                    raise HwmodelError(f"no trainable layer matches {pattern!r} (layers: {', '.join(names)})")
-                found |= hits
+                    raise HwmodelError(f"no trainable layer matches {pattern!r} (layers: {', '.join(layered)})")
+                found |= dict.fromkeys(hits, share)
             return found
 
-        biases = matching(bias_only)
-        trained = matching(layers) | biases
-        return frozenset(name for name in names if name not in trained), frozenset(biases)
+        biases, shares = matching(bias_only), matching(layers)
+        channels = {name: max(1, round(share * layered[name].out_channels)) for name, share in shares.items()
+                    if share < 1 and layered[name].kind in MAC_KINDS and name not in biases}  # fmt: skip
+        for name in channels:
+            layer = layered[name]
+            if layer.groups not in (1, layer.out_channels):
+                raise HwmodelError(f"layer {name!r} has {layer.groups} groups: train all of its channels or none")
+        frozen = frozenset(layered) - shares.keys() - biases.keys()
+        return Trained(frozen, frozenset(biases), channels)
 
     def normalized_by(self, choose: Callable[[str], str]) -> Network:
         """The network with each batch normalization become what `choose` says of its name (hwmodel.normalization)."""
@@ -92,6 +109,20 @@ class Network:
         rows = records.items(records.field(data, "layers", "network"), "network: layers")
         name = records.text(records.field(data, "name", "network"), "network: name")
         return cls(name, tuple(read_layer(row) for row in rows))
+
+
+def _globs(text: str) -> Iterator[tuple[str, float]]:
+    """Globs separated by commas, each with the share behind its colon (1 without one)."""
+    for item in (part.strip() for part in text.split(",")):
+        pattern, colon, given = item.partition(":")
+        try:
+            share = float(given) if colon else 1.0
+        except ValueError:
+            share = 0.0
+        if not 0 < share <= 1:
+            raise HwmodelError(f"trained layers {item!r}: the share behind the colon must be above 0 and at most 1")
+        if pattern:
+            yield pattern, share
 
 
 def shipped() -> list[str]:

@@ -139,8 +139,12 @@ def _frozen_bytes(schedule: Schedule, packing: Packing) -> int:
     total = 0
     for layer in schedule.network.layers:
         w, trains = schedule.layer_widths.get(layer.name, schedule.widths), schedule.trains(layer.name)
-        if trains != "all":
-            total += packing.bytes(layer.n_weights, w.weight_bits)
-        if trains == "none":
-            total += packing.bytes(layer.n_parameters - layer.n_weights, w.accumulator_bits)
+        frozen = layer.out_channels  # channels whose weights do not learn
+        if trains == "all":
+            frozen -= schedule.trained_channels.get(layer.name, frozen)
+        if frozen and trains != "bias":
+            total += packing.bytes(
+                (layer.n_parameters - layer.n_weights) // layer.out_channels * frozen, w.accumulator_bits
+            )
+        total += packing.bytes(layer.n_weights // layer.out_channels * frozen, w.weight_bits)
     return total

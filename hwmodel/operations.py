@@ -151,6 +151,7 @@ class Op:
     `kept_channels` of the output error map take part in the error and gradient passes (error-map pruning);
     `update_terms` counts the multiply-accumulates per parameter of an update (1, +1 momentum, +1 weight decay);
     `trains` says which parameters learn: all, bias (the weights are frozen) or none; frozen weights may lie in flash.
+    Of a layer whose weights learn only the first `trained_channels` output channels may do so (0: all of them).
     """
 
     layer: Layer
@@ -161,6 +162,7 @@ class Op:
     kept_channels: int
     trains: str = "all"
     update_terms: int = 0
+    trained_channels: int = 0
 
     def __post_init__(self) -> None:
         if self.phase not in PHASES:
@@ -173,6 +175,8 @@ class Op:
             raise HwmodelError(
                 f"layer {shown(self.layer.name)}: batch {self.batch}, kept_channels {self.kept_channels}"
             )
+        if not 0 <= self.trained_channels <= self.layer.out_channels:
+            raise HwmodelError(f"layer {shown(self.layer.name)}: trained_channels {self.trained_channels}")
 
     @property
     def report_phase(self) -> str:
@@ -183,7 +187,17 @@ class Op:
     def n_trained(self) -> int:
         """Parameters that learn."""
         layer = self.layer
-        return {"all": layer.n_parameters, "bias": layer.n_parameters - layer.n_weights, "none": 0}[self.trains]
+        weights, others = layer.n_weights, layer.n_parameters - layer.n_weights
+        if self.trains != "all":
+            return others if self.trains == "bias" else 0
+        return (weights + others) // layer.out_channels * (self.trained_channels or layer.out_channels)
+
+    @property
+    def frozen_share(self) -> float:
+        """Share of the weights that do not learn."""
+        if self.trains != "all":
+            return 1.0
+        return 1 - self.trained_channels / self.layer.out_channels if self.trained_channels else 0.0
 
     @property
     def dense_macs(self) -> int:

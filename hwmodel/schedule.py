@@ -39,10 +39,11 @@ class Schedule:
     """How one network is trained: numbers, trained layers, optimizer terms and channel pruning.
 
     `layer_widths` and `layer_keep` override the widths and the keep ratio of single layers by name; `bias_only` names
-    trained layers whose weights stay frozen. `fused_update` applies each layer's update inside the backward pass, so
-    that one layer's gradient is alive at a time. `extra_ram_bytes` names what the way of learning holds throughout:
-    buffers of instances, moving targets, averaged weights. `thinned`: single elements of every convolution's error map
-    are pruned, which looks at all of them.
+    trained layers whose weights stay frozen, `trained_channels` layers of which the first output channels alone learn
+    (Lin et al. 2022, On-Device Training Under 256KB Memory: sparse tensor update). `fused_update` applies each layer's
+    update inside the backward pass, so that one layer's gradient is alive at a time. `extra_ram_bytes` names what the
+    way of learning holds throughout: buffers of instances, moving targets, averaged weights. `thinned`: single elements
+    of every convolution's error map are pruned, which looks at all of them.
     """
 
     network: Network
@@ -50,6 +51,7 @@ class Schedule:
     layer_widths: Mapping[str, Widths] = field(default_factory=dict)
     frozen: frozenset[str] = frozenset()
     bias_only: frozenset[str] = frozenset()
+    trained_channels: Mapping[str, int] = field(default_factory=dict)
     momentum: bool = False
     weight_decay: bool = False
     fused_update: bool = False
@@ -76,15 +78,19 @@ class Schedule:
 
     def op(self, layer: Layer, phase: str, batch: int, payer: str = "main", kept: int | None = None) -> Op:
         """The Op of one pass of `layer` over `batch` instances, `kept` of its output channels left by pruning."""
+        trains = self.trains(layer.name)
+        chosen = self.trained_channels.get(layer.name, 0) if trains == "all" else 0
+        kept = layer.out_channels if kept is None else kept
         return Op(
             layer=layer,
             widths=self.layer_widths.get(layer.name, self.widths),
             phase=phase,
             payer=payer,
             batch=0 if phase == "update" else batch,
-            kept_channels=layer.out_channels if kept is None else kept,
-            trains=self.trains(layer.name),
+            kept_channels=min(kept, chosen) if chosen and phase == "gradient" else kept,
+            trains=trains,
             update_terms=self.update_terms if phase == "update" else 0,
+            trained_channels=chosen,
         )
 
     def forward(self, batch: int, payer: str = "main") -> Iterator[Op]:
@@ -142,6 +148,7 @@ class Schedule:
             "layer_widths": {name: dataclasses.asdict(w) for name, w in self.layer_widths.items()},
             "frozen": sorted(self.frozen),
             "bias_only": sorted(self.bias_only),
+            "trained_channels": dict(self.trained_channels),
             "layer_keep": dict(self.layer_keep),
             "extra_ram_bytes": dict(self.extra_ram_bytes),
         }
@@ -155,6 +162,7 @@ class Schedule:
             "layer_widths": lambda v, w: {n: read_widths(x, at) for n, x, at in records.by_name(v, w)},
             "frozen": lambda value, where: frozenset(records.texts(value, where)),
             "bias_only": lambda value, where: frozenset(records.texts(value, where)),
+            "trained_channels": lambda v, w: {n: records.whole(x, at, 1) for n, x, at in records.by_name(v, w)},
             **dict.fromkeys(("momentum", "weight_decay", "fused_update", "thinned"), records.flag),
             "prune_keep": lambda value, where: records.number(value, where, 0, 1),
             "layer_keep": lambda v, w: {n: records.number(x, at, 0, 1) for n, x, at in records.by_name(v, w)},
@@ -163,6 +171,7 @@ class Schedule:
         for name in records.mapping(data, "schedule"):
             if name not in readers:
                 raise HwmodelError("schedule: " + unknown("field", name, readers))
+        data = {"trained_channels": {}, **data}  # runs of before there was such a choice
         return cls(**{n: read(records.field(data, n, "schedule"), f"schedule: {n}") for n, read in readers.items()})
 
 

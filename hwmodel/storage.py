@@ -105,5 +105,6 @@ def _software_buffers(op: Op, packing: Packing) -> dict[str, int]:
     accumulators = packing.bytes(op.n_trained, w.accumulator_bits) - packing.bytes(op.n_trained, w.gradient_bits)
     transposes = 0
     if layer.kind == "conv" and op.trains == "all":
-        transposes = packing.bytes(layer.n_in, w.activation_bits) + packing.bytes(layer.n_out, w.error_bits)
+        n_error = layer.n_out // layer.out_channels * (op.trained_channels or layer.out_channels)
+        transposes = packing.bytes(layer.n_in, w.activation_bits) + packing.bytes(n_error, w.error_bits)
     return {"transposes": transposes, "accumulators": max(0, accumulators)}

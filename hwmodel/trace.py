@@ -11,14 +11,15 @@ from hwmodel import records
 from hwmodel.errors import HwmodelError, shown
 from hwmodel.operations import MAX_CHANNELS, REPORT_PHASES, Layer, Op, Widths, quantize_charged_to
 
-N_COLUMNS = 10
-"""Values in a row of a trace's JSON."""
+N_COLUMNS = (10, 11)
+"""Values in a row of a trace's JSON; the last, the trained channels, is left out where all are."""
 MAX_BATCH, MAX_TERMS = 2**32, 16
 """Largest batch, and most multiply-accumulates per parameter of an update."""
 ROUNDING = 1e-6
 """Relative error allowed in a sum of densities."""
 _TEXTS = ((2, "phase"), (3, "payer"), (6, "trains"))
-_COUNTS = ((4, "batch", MAX_BATCH), (5, "kept_channels", MAX_CHANNELS), (7, "update_terms", MAX_TERMS))
+_COUNTS = ((4, "batch", MAX_BATCH), (5, "kept_channels", MAX_CHANNELS), (7, "update_terms", MAX_TERMS),
+           (10, "trained_channels", MAX_CHANNELS))  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -94,7 +95,8 @@ class Trace:
         widths = _Index()
         rows = [
             [layers[op.layer], widths[op.widths], op.phase, op.payer, op.batch, op.kept_channels,
-             op.trains, op.update_terms, tally.count, tally.density_sum]
+             op.trains, op.update_terms, tally.count, tally.density_sum,
+             *((op.trained_channels,) if op.trained_channels else ())]
             for op, tally in self
         ]  # fmt: skip
         return {
@@ -137,15 +139,16 @@ def read_widths(data: Any, where: str) -> Widths:
 def _read_row(data: Any, layers: list[Layer], widths: list[Widths], where: str) -> tuple[Op, int, float]:
     """(Op, how often it happened, sum of its densities) of one row."""
     row = records.items(data, where)
-    if len(row) != N_COLUMNS:
-        raise HwmodelError(f"{where} has {len(row)} values, not {N_COLUMNS}")
+    if len(row) not in N_COLUMNS:
+        raise HwmodelError(f"{where} has {len(row)} values, not {N_COLUMNS[0]} or {N_COLUMNS[1]}")
+    row = [*row, 0][: N_COLUMNS[1]]
     layer = layers[records.whole(row[0], f"{where}: layer", 0, len(layers) - 1)]
     width = widths[records.whole(row[1], f"{where}: widths", 0, len(widths) - 1)]
     phase, payer, trains = (records.text(row[i], f"{where}: {name}") for i, name in _TEXTS)
-    batch, kept, terms = (records.whole(row[i], f"{where}: {name}", 0, high) for i, name, high in _COUNTS)
+    batch, kept, terms, chosen = (records.whole(row[i], f"{where}: {name}", 0, high) for i, name, high in _COUNTS)
     count = records.whole(row[8], f"{where}: count", 1)
     density_sum = records.number(row[9], f"{where}: density_sum", 0.0, count * (1 + ROUNDING))
-    return Op(layer, width, phase, payer, batch, kept, trains, terms), count, density_sum
+    return Op(layer, width, phase, payer, batch, kept, trains, terms, chosen), count, density_sum
 
 
 def _product_bits(op: Op) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hwmodel import devices, network, pricing, schedule
 from hwmodel.operations import Widths
-from qtrain.errors import QtrainError
+from qtrain.errors import SHARE_OR_PRUNING, QtrainError
 
 
 def estimate_bills(
@@ -39,10 +39,12 @@ def estimate_bills(
         trace = schedule.inference(net, widths, batch_size)
         plan = schedule.Schedule(net.folded(), widths, frozen=frozenset(la.name for la in net.layers))
         return [_bill(trace, plan, None, name, "inference", batch_size, kernels, clock_mhz) for name in names]
-    frozen, biases = net.choose_trained(layers, bias_only)
+    chosen = net.choose_trained(layers, bias_only)
+    if chosen.channels and prune_keep < 1:
+        raise QtrainError(SHARE_OR_PRUNING)
     plan = schedule.Schedule(
-        net, widths, frozen=frozen, bias_only=biases, momentum=momentum > 0, fused_update=fused_update,
-        prune_keep=prune_keep,
+        net, widths, frozen=chosen.frozen, bias_only=chosen.bias_only, trained_channels=chosen.channels,
+        momentum=momentum > 0, fused_update=fused_update, prune_keep=prune_keep,
     )  # fmt: skip
     n_kept, n_uncertain = round(filter_rate * batch_size), round(uncertain_rate * batch_size)
     if n_kept + n_uncertain > batch_size:

@@ -55,6 +55,7 @@ class MacUnit:
         self.name, self.layer, self.module, self.q, self.pruner = layer.name, layer, module, q, pruner
         self.pad = pad
         self.trains = "all"
+        self.trained_channels = 0  # the first output channels that learn; 0: all
         self.carried: dict[str, str] = {}  # how each pass was last kept exact
         conv = isinstance(module, nn.Conv2d)
         self.stride: tuple[int, ...] = self.module.stride if conv else ()
@@ -103,12 +104,18 @@ class MacUnit:
             FixedTensor(delta, error.exponent), weight.values, self.layer, tape
         )
         tape.note(self.name, self.layer.out_channels if channels is None else len(channels), density)
-        taken = None if channels is None or _gathers(self.layer, len(channels), needed) else channels
+        learns = self.trains == "all", self._learns_bias
+        mask = needed, *learns
+        x, d_input = FixedTensor(source, exponent), None
+        if self.trained_channels and any(learns):  # a smaller weight gradient beside a whole input error
+            channels, mask = torch.arange(self.trained_channels), (False, *learns)
+            if needed:
+                d_input, _, _ = self._exact_back(FixedTensor(delta, error.exponent), x, weight, (True, False, False))
+        taken = None if channels is None or _gathers(self.layer, len(channels), mask[0]) else channels
         if channels is not None:
             delta, weight = _without(delta, weight, channels, gathered=taken is None)
-        d_input, d_weight, d_bias = self._exact_back(
-            FixedTensor(delta, error.exponent), FixedTensor(source, exponent), weight, needed
-        )
+        found, d_weight, d_bias = self._exact_back(FixedTensor(delta, error.exponent), x, weight, mask)
+        d_input = found if d_input is None else d_input
         if taken is not None:
             d_weight, d_bias = (None if d is None else d[taken] for d in (d_weight, d_bias))
         self._store(d_weight, d_bias, channels, tape)
@@ -123,11 +130,10 @@ class MacUnit:
         return self.module.bias is not None and self.trains != "none"
 
     def _exact_back(
-        self, delta: FixedTensor, x: FixedTensor, weight: FixedTensor, needed: bool
+        self, delta: FixedTensor, x: FixedTensor, weight: FixedTensor, mask: tuple[bool, bool, bool]
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Input error, weight gradient and bias gradient: in the carrier where its sums are certified, else the input
-        error in float64 and the gradient in parts of the batch, added in float64."""
-        mask = needed, self.trains == "all", self._learns_bias
+        """Input error, weight gradient and bias gradient, those in `mask`: in the carrier where its sums are certified,
+        else the input error in float64 and the gradient in parts of the batch, added in float64."""
         n = len(delta.values)
         whole = [(0, n)]
         if None in (delta.exponent, x.exponent, weight.exponent):
@@ -135,7 +141,8 @@ class MacUnit:
             return self._back(delta.values, x.values, weight.values, mask)
         fits = not mask[0] or weights_fit(weight, delta, self.groups, transposed=True)
         parts = gradient_parts(delta, x, self.groups) if mask[1] else whole
-        self.carried["error"] = CARRIER if fits else FLOAT64
+        if mask[0] or not self.trained_channels:
+            self.carried["error"] = CARRIER if fits else FLOAT64
         self.carried["gradient"] = CARRIER if parts == whole else f"{len(parts)} parts" if parts else FLOAT64
         if fits and parts == whole and bias_fits(delta.values):
             return self._back(delta.values, x.values, weight.values, mask)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from hwmodel.network import Network
 from hwmodel.schedule import Schedule
 from hwmodel.trace import Trace
-from qtrain.errors import QtrainError
+from qtrain.errors import SHARE_OR_PRUNING, QtrainError
 from qtrain.formats.fixed import FixedTensor, carrier_dtype
 from qtrain.formats.names import FIXED
 from qtrain.layers.build import build_units
 from qtrain.layers.graph import is_brevitas, trace
+from qtrain.layers.mac import MacUnit
 from qtrain.layers.plan import NumberPlan
 from qtrain.layers.pointwise import ForkUnit
 from qtrain.layers.quantizer import Clock
@@ -45,6 +46,7 @@ class QuantizedNetwork(nn.Module):
         self.watch: Callable[[str, str, str, FixedTensor], None] | None = None  # (layer, pass, tensor, its values)
         self.frozen: frozenset[str] = frozenset()
         self.bias_only: frozenset[str] = frozenset()
+        self.trained_channels: Mapping[str, int] = {}
         self._index = {layer.name: i for i, layer in enumerate(network.layers)}
         last_reader = {name: unit.name for unit in units[:-1] for name in unit.layer.inputs}
         self._spent = {unit.name: [n for n, reader in last_reader.items() if reader == unit.name] for unit in units}
@@ -54,11 +56,19 @@ class QuantizedNetwork(nn.Module):
 
     def choose_trained(self, layers: str, bias_only: str = "") -> None:
         """Train the layers whose names match the comma-separated globs `layers`, of those in `bias_only` the bias
-        alone. Raises HwmodelError for a glob that matches no layer with parameters."""
-        self.frozen, self.bias_only = self.network.choose_trained(layers, bias_only)
+        alone; of those with a share the first output channels (hwmodel.network.Network.choose_trained). Raises
+        HwmodelError for a glob that matches no layer with parameters, QtrainError for a share that cannot be had."""
+        chosen = self.network.choose_trained(layers, bias_only)
+        self.frozen, self.bias_only, self.trained_channels = chosen.frozen, chosen.bias_only, chosen.channels
+        if self.trained_channels and not isinstance(self.pruner, NoPruning):
+            raise QtrainError(SHARE_OR_PRUNING)
         for unit in self.units:
             if hasattr(unit, "trains"):
                 name = unit.name
+                if name in self.trained_channels:
+                    if not isinstance(unit, MacUnit):
+                        raise QtrainError(f"layer {name!r} runs in another library: train all of its channels or none")
+                    unit.trained_channels = self.trained_channels[name]
                 unit.trains = "none" if name in self.frozen else "bias" if name in self.bias_only else "all"
         trained = frozenset(la.name for la in self.network.layers if la.n_parameters) - self.frozen
         self._needed = self.network.needs_error(trained)
@@ -72,6 +82,7 @@ class QuantizedNetwork(nn.Module):
             layer_widths={la.name: w for la in layers if (w := self.plan.for_layer(la.name)) != self.plan.widths},
             frozen=self.frozen,
             bias_only=self.bias_only,
+            trained_channels=self.trained_channels,
             layer_keep={la.name: k for la in layers if la.kind == "conv" and (k := self.pruner.keeps(la)) < 1},
             thinned=self.pruner.thins,
             **settings,
@@ -157,9 +168,13 @@ class QuantizedNetwork(nn.Module):
         if kept < unit.layer.out_channels or (self.pruner.thins and unit.layer.kind == "conv"):
             self._record(unit.name, "select", tape.payer, n)
         if getattr(unit, "trains", "none") != "none" and unit.layer.n_parameters:
-            self._record(unit.name, "gradient", tape.payer, n, kept, density)
+            self._record(unit.name, "gradient", tape.payer, n, self._learning_channels(unit, kept), density)
         if error:
             self._record(unit.name, "error", tape.payer, n, kept, density)
+
+    def _learning_channels(self, unit: Any, kept: int) -> int:
+        """Channels whose gradient is computed."""
+        return self.trained_channels.get(unit.name, kept) if unit.trains == "all" else kept
 
     def _record(
         self, name: str, phase: str, payer: str, batch: int, kept: int | None = None, density: float = 1.0

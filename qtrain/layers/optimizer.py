@@ -100,21 +100,33 @@ class FixedSGD:
             for parameter in self.parameters.values():
                 if scale != 1.0 and parameter.grad is not None:
                     parameter.grad.mul_(scale)
+            untrained = [(p, n, p.data[n:].clone()) for name, p in self.parameters.items() if (n := self._rows(name))]
             self.plain.step()
+            for p, n, rest in untrained:  # weight decay would reach them
+                p.data[n:] = rest
             self.plain.zero_grad(set_to_none=True)
             return
         with torch.no_grad():
             done = self._compiled(clock, constant(scale), constant(rate))
             for name, parameter in self.parameters.items():
                 if parameter.grad is not None and name not in done:
-                    self._update(name, parameter, clock, constant(scale), constant(rate))
+                    self._update(name, *self._learning(name, parameter), clock, constant(scale), constant(rate))
                 parameter.grad = None
 
-    def _update(self, name: str, w: nn.Parameter, clock: Clock, scale: float, rate: float) -> None:
+    def _rows(self, name: str) -> int:
+        """Output channels of a parameter that learn; 0: all."""
+        return self.net.trained_channels.get(name.rpartition(".")[0], 0)
+
+    def _learning(self, name: str, parameter: nn.Parameter) -> tuple[Tensor, Tensor]:
+        """The part of a parameter that learns, and its gradient."""
+        assert parameter.grad is not None
+        n = self._rows(name)
+        return (parameter.data[:n], parameter.grad[:n]) if n else (parameter.data, parameter.grad)
+
+    def _update(self, name: str, w: Tensor, grad: Tensor, clock: Clock, scale: float, rate: float) -> None:
         master, velocity_format = self.formats[name]
-        assert w.grad is not None
-        weights = w.data.double()
-        v = w.grad.double().mul_(scale)
+        weights = w.double()
+        v = grad.double().mul_(scale)
         if self.momentum and name in self.velocity:
             v = self.velocity[name].double().mul_(constant(self.momentum)).add_(v)
         if self.weight_decay:
@@ -123,7 +135,7 @@ class FixedSGD:
             v = self._round(v, velocity_format, None, clock, f"{name}.momentum", name)
             self.velocity[name] = v.to(w.dtype, copy=True)
         stepped = weights.sub_(v.mul_(rate))
-        w.data.copy_(self._round(stepped, master, self.exponents.get(name), clock, f"{name}.master", name))
+        w.copy_(self._round(stepped, master, self.exponents.get(name), clock, f"{name}.master", name))
 
     def _compiled(self, clock: Clock, scale: float, rate: float) -> set[str]:
         """The same updates by the compiled kernels; names of the parameters they took."""
@@ -133,7 +145,7 @@ class FixedSGD:
                 continue
             before = self.velocity.get(name) if self.momentum else None
             found = compiled.entry(
-                w.data, w.grad, before, bool(self.momentum), self.exponents.get(name, 0), self.formats[name],
+                *self._learning(name, w), before, bool(self.momentum), self.exponents.get(name, 0), self.formats[name],
                 self._streams[name], self.roundings[name],
             )  # fmt: skip
             if found is not None:
