@@ -9,7 +9,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"), (1e-12, "p"))
 
@@ -46,18 +46,22 @@ def progress_display(console: Console) -> Iterator[Callable[[Any], None] | None]
         yield None
         return
     columns = (
-        TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=20),
-        TextColumn("{task.fields[state]}"), TimeRemainingColumn(),
+        TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=10),
+        TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True)), TimeRemainingColumn(compact=True),
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None, state="")
+    with Progress(*columns, console=console, transient=True, expand=True) as bar:
+        task = bar.add_task("", total=None)
 
         def show(now: Any) -> None:
-            threshold = "" if now.threshold is None else f"  threshold {now.threshold:.3g}"
-            loss = "" if now.loss is None else f"  loss {now.loss:.3g}"
-            accuracy = "" if now.accuracy is None else f"  accuracy {percent(now.accuracy)}"
-            state = f"kept {percent(now.kept_share)}{loss}{accuracy}{threshold}  {si(now.energy_j, 'J')}"
-            bar.update(task, completed=now.step, total=now.n_steps, state=state)
+            known = {
+                "accuracy": percent(now.accuracy) if now.accuracy is not None else None,
+                "loss": f"{now.loss:.3g}" if now.loss is not None else None,
+                "kept": percent(now.kept_share),
+                "energy": si(now.energy_j, "J"),
+                "threshold": f"{now.threshold:.3g}" if now.threshold is not None else None,
+            }  # the most important first: what a narrow terminal has no place for is cut off
+            state = "  ".join(f"{name} {text}" for name, text in known.items() if text is not None)
+            bar.update(task, completed=now.step, total=now.n_steps, description=state)
 
         yield show
 
