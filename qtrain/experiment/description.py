@@ -14,7 +14,7 @@ from qtrain.experiment.layers import LayerRule
 from qtrain.experiment.learning import Adversarial, Contrast, SelfAdaptive, Sinkhorn, Stream
 from qtrain.experiment.methods import Filter, Prune
 from qtrain.experiment.options import Interval, Section, nearest, option
-from qtrain.experiment.sections import Data, Execution, Numbers, Optimizer, Train, written_out
+from qtrain.experiment.sections import PRESETS, Data, Execution, Numbers, Optimizer, Train, chosen, written_out
 from qtrain.globs import matching
 
 
@@ -54,6 +54,10 @@ class Experiment(Section):
             raise QtrainError("layers: two rules for one glob; give each glob one table")
         for rule in self.layers:
             rule.apply(self.numbers)
+        if self.numbers.update == "shift" and (self.optimizer.momentum or self.filter.momentum):
+            raise QtrainError("numbers.update (--update) = 'shift': has no momentum; give --momentum 0")
+        if self.numbers.update == "shift" and self.optimizer.weight_decay:
+            raise QtrainError("numbers.update (--update) = 'shift': has no decay; give --weight-decay 0")
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, Any]) -> "Experiment":
@@ -137,10 +141,21 @@ class Experiment(Section):
         """16 hexadecimal digits of those keys and of the code that computes the result: the run's id."""
         return digest(self, code_version())
 
+    def _without_momentum(self, tables: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`tables` with no momentum and decay for an update that has none, where it is chosen and they are not."""
+        if self.numbers.update == "shift" or not _shifts(tables):
+            return tables
+        none: dict[str, dict[str, Any]] = {
+            "optimizer": {"momentum": 0.0, "weight_decay": 0.0},
+            "filter": {"momentum": 0.0},
+        }
+        given = {key: tables.get(key, {}) for key in none}
+        return {**tables, **{key: {**none[key], **value} for key, value in given.items() if isinstance(value, Mapping)}}
+
     def _updated(self, tables: Mapping[str, Any]) -> "Experiment":
         known = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         changes: dict[str, Any] = {}
-        for key, value in tables.items():
+        for key, value in self._without_momentum(tables).items():
             if key not in known:
                 raise _unknown(key)
             if key == "layers":
@@ -153,6 +168,15 @@ class Experiment(Section):
         return replace(self, **changes)
 
 
+def _shifts(tables: Mapping[str, Any]) -> bool:
+    """Whether the changes choose the update by shifts."""
+    numbers = tables.get("numbers")
+    if not isinstance(numbers, Mapping):
+        return False
+    plan = numbers.get("plan")
+    return "shift" in (numbers.get("update"), PRESETS.get(plan, {}).get("update") if isinstance(plan, str) else None)
+
+
 def _update_section(section: Any, values: object) -> Any:
     if not isinstance(values, Mapping):
         raise QtrainError(f"{section.PREFIX[:-1]} = {shown(values)}: must be a table, [{section.PREFIX[:-1]}]")
@@ -161,6 +185,7 @@ def _update_section(section: Any, values: object) -> Any:
         shorthand = "bits" in changes or "format" in changes
         leave_float32 = {"plan": Numbers.plan} if shorthand and section.plan == "float32" else {}
         changes = leave_float32 | written_out(changes)
+        changes = chosen(changes.get("plan", section.plan), section.plan) | changes
     names = [f.name for f in dataclasses.fields(section)]
     for name in changes:
         if name not in names:

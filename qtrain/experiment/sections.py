@@ -11,6 +11,8 @@ from qtrain.experiment.options import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, 
 from qtrain.formats import names
 
 WIDTH = Interval(2, 16)
+PLANS = ("fixed", "float32", "niti8")
+UPDATES = ("sgd", "shift")
 ROLES = ("weight", "activation", "error", "gradient")
 COUNT = Interval(0, 10**9)
 ROUNDINGS = ("nearest-even", "nearest-away", "floor", "toward-zero", "stochastic")
@@ -36,7 +38,7 @@ class Numbers(Section):
     """Number formats: bits and exponents of every stored tensor. Plan "float32" ignores the other keys."""
 
     PREFIX: ClassVar[str] = "numbers."
-    plan: str = option("fixed", "number plan", flag="--numbers", valid=("fixed", "float32"))
+    plan: str = option("fixed", "number plan", flag="--numbers", valid=PLANS)
     weight_bits: int = option(8, "bits of the weights that compute", valid=WIDTH)
     activation_bits: int = option(8, "bits of the activations", valid=WIDTH)
     error_bits: int = option(8, "bits of the error maps", valid=WIDTH)
@@ -67,7 +69,11 @@ class Numbers(Section):
     error_scale: str = option("", "where the error maps' exponents come from; empty: scale", valid=("", *SCALES))
     gradient_scale: str = option("dynamic", "where the weight gradients' exponents come from", valid=SCALES)
 
+    update: str = option("sgd", "sgd, or shift: the gradient shifted by the rate, without momentum", valid=UPDATES)
+
     def cross_check(self) -> None:
+        if self.update == "shift" and not self.master_format == self.gradient_format == names.FIXED:
+            raise QtrainError("numbers.update (--update) = 'shift': needs master_format and gradient_format fixed")
         if self.master_bits < self.weight_bits:
             raise QtrainError(
                 f"numbers.master_bits (--master-bits) = {self.master_bits}: must be at least "
@@ -91,6 +97,22 @@ class Numbers(Section):
 
 
 ROLE_WIDTHS = tuple(f"{role}_bits" for role in ROLES)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "niti8": dict.fromkeys((*ROLE_WIDTHS, "master_bits", "norm_bits"), 8) | {"scale": "dynamic", "update": "shift"},
+}
+"""What a plan says of the other keys when it is chosen; keys given besides win.
+
+niti8: Wang et al. 2020, "NITI: Training Integer Neural Networks Using Integer-only Arithmetic", arXiv 2009.13108: int8
+tensors with one exponent of their own maximum, 32-bit sums, weights that are their own master, no momentum.
+"""
+
+
+def chosen(plan: str, before: str) -> dict[str, Any]:
+    """Keys of [numbers] that a change of plan sets: those of the plan left go back to their defaults."""
+    left = {key: getattr(Numbers, key) for key in PRESETS.get(before, {})}
+    return {} if plan == before else left | PRESETS.get(plan, {})
 
 
 def bits(n: object) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hwmodel.operations import MAC_KINDS, Layer
+from hwmodel.operations import MAC_KINDS, NORM_KINDS, Layer
 from qtrain.formats.names import FIXED
 from qtrain.layers.plan import NumberPlan
 
@@ -29,7 +29,7 @@ def inexact(plan: NumberPlan, layers: Sequence[Layer]) -> dict[str, str]:
         parts = ["all float32" if plan.floating else plan.formats_for(layer.name).unusual]
         makers = {plan.formats_for(name).activation_format for name in layer.inputs} - {FIXED}
         parts += [f"input {name}" for name in sorted(makers) if layer.kind in MAC_KINDS and not plan.floating]
-        if norms_float and layer.kind == "batchnorm":
+        if norms_float and layer.kind in NORM_KINDS:
             parts.append("computed in float32")
         if any(parts):
             found[layer.name] = ", ".join(filter(None, parts))

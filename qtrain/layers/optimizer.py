@@ -39,6 +39,12 @@ def constant(value: float) -> float:
     return math.ldexp(round(mantissa * 2**CONSTANT_BITS), exponent - CONSTANT_BITS)
 
 
+def power(rate: float) -> int:
+    """The exponent of the power of two nearest to `rate`."""
+    mantissa, exponent = math.frexp(rate)
+    return exponent if mantissa >= 0.75 else exponent - 1
+
+
 class FixedSGD:
     """SGD with momentum and weight decay on a QuantizedNetwork's parameters; plain PyTorch's in a float32 plan."""
 
@@ -107,9 +113,12 @@ class FixedSGD:
             self.plain.zero_grad(set_to_none=True)
             return
         with torch.no_grad():
-            done = self._compiled(clock, constant(scale), constant(rate))
+            shifts = self.net.plan.update == "shift"
+            done = set() if shifts else self._compiled(clock, constant(scale), constant(rate))
             for name, parameter in self.parameters.items():
-                if parameter.grad is not None and name not in done:
+                if shifts and parameter.grad is not None:
+                    self._shift(name, *self._learning(name, parameter), clock, rate if scale else 0.0)
+                elif parameter.grad is not None and name not in done:
                     self._update(name, *self._learning(name, parameter), clock, constant(scale), constant(rate))
                 parameter.grad = None
 
@@ -136,6 +145,22 @@ class FixedSGD:
             self.velocity[name] = v.to(w.dtype, copy=True)
         stepped = weights.sub_(v.mul_(rate))
         w.copy_(self._round(stepped, master, self.exponents.get(name), clock, f"{name}.master", name))
+
+    def _shift(self, name: str, w: Tensor, grad: Tensor, clock: Clock, rate: float) -> None:
+        """w <- w - 2^-k g in codes, the exponents of both left out of account (Wang et al. 2020, section 3.4): the
+        gradient fills its width whatever its size, the master's exponent stays."""
+        gradient, exponent = grad.double(), self.exponents[name]
+        amax = float(gradient.abs().max())
+        if not math.isfinite(amax):
+            raise self._not_finite(name, clock)
+        if not rate or not amax:
+            return
+        widths = self.net.plan.for_layer(name.rpartition(".")[0])
+        codes = FixedPoint(widths.gradient_bits)
+        place = exponent - codes.exponent_for(amax) + power(rate) + widths.master_bits - widths.gradient_bits
+        stepped = w.double() - gradient * math.ldexp(1.0, place)
+        fmt, _ = self.formats[name]
+        w.copy_(fmt.quantize(stepped, exponent, self.roundings[name], self._stream(clock, f"{name}.master")))
 
     def _compiled(self, clock: Clock, scale: float, rate: float) -> set[str]:
         """The same updates by the compiled kernels; names of the parameters they took."""

@@ -90,6 +90,7 @@ class NumberPlan:
     layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seed: int = 0
     formats: Formats = Formats()
+    update: str = "sgd"
 
     @classmethod
     def fixed(

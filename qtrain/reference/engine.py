@@ -79,8 +79,11 @@ class Engine:
         self._backward(Stored(start.codes.reshape(logits.codes.shape), start.exponent))
         for name, gradient in self.gradients.items():
             parameter = self.parameters[name]
-            parameter.update(gradient, 1.0 / len(labels), sgd, index)
             layer = name.rpartition(".")[0]
+            if sgd.shift:
+                parameter.shift(gradient, self.by_name[layer].widths.gradient_bits, sgd.lr, index)
+            else:
+                parameter.update(gradient, 1.0 / len(labels), sgd, index)
             self.record(layer, "update", name, parameter.master)
             if parameter.momentum is not None:
                 self.record(layer, "update", f"{name}.momentum", parameter.momentum)

@@ -41,8 +41,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Sgd:
-    """The update's constants as given; the engine rounds each to a 16-bit mantissa."""
+    """The update's constants as given; the engine rounds each to a 16-bit mantissa. `shift`: codes of the gradient are
+    shifted by the rate alone."""
 
     lr: float
     momentum: float = 0.0
     weight_decay: float = 0.0
+    shift: bool = False

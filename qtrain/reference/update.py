@@ -70,6 +70,26 @@ class Parameter:
         stepped = fitted(add(w, times(v, (-rate, exponent))))
         self.master = self._round(stepped, self.master_bits, self.master.exponent, "master", step)
 
+    def shift(self, gradient: Stored, bits: int, rate: float, step: int) -> None:
+        """Codes of `bits`, as large as they may be, times the power of two nearest to the rate, taken from the
+        master's codes, which are rounded and saturate. Exponents play no part; zeros change nothing."""
+        amax = int(abs(gradient.codes).max(initial=0))
+        if not amax:
+            return
+        own = smallest_exponent(2 ** (bits - 1) - 1, value(amax, gradient.exponent))
+        numerator, denominator = rate.as_integer_ratio()
+        e = numerator.bit_length() - denominator.bit_length()
+        e -= rate < 2.0**e  # 2^e <= rate < 2^(e+1)
+        e += rate >= 1.5 * 2.0**e
+        place = gradient.exponent - own + e + self.master_bits - bits
+        moved = add(Wide(self.master.codes, 0), Wide(-gradient.codes, place))
+        noise = None
+        if self.rounding == "stochastic":
+            noise = Place(self.seed, step, f"main.{self.name}.master").draw(moved.codes.shape)
+        largest = 2 ** (self.master_bits - 1) - 1
+        codes = to_grid(moved, 0, -largest, largest, self.rounding, noise)
+        self.master = Stored(codes, self.master.exponent)
+
     def _round(self, x: Wide, bits: int, least: int | None, role: str, step: int) -> Stored:
         largest = 2 ** (bits - 1) - 1
         exponent = smallest_exponent(largest, value(int(abs(x.codes).max(initial=0)), int(x.exponent)))

@@ -102,7 +102,7 @@ def number_plan(experiment: Experiment) -> NumberPlan:
     )
     layers = {rule.glob: dict(rule.values) for rule in experiment.layers}
     formats = Formats(**{f.name: given[f.name] for f in dataclasses.fields(Formats)})
-    return NumberPlan("fixed", formats.widened(widths), rules, layers, experiment.seed, formats)
+    return NumberPlan(numbers.plan, formats.widened(widths), rules, layers, experiment.seed, formats, numbers.update)
 
 
 def build(experiment: Experiment) -> Job:

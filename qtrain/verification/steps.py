@@ -112,6 +112,8 @@ def verify_module(
     net.choose_trained(train)
     if net.trained_channels:
         raise QtrainError("verify proves layers whose channels all train; leave out the share in --train")
+    if plan.update == "shift":
+        sgd = Sgd(sgd.lr, shift=True)
     optimizer = FixedSGD(net, sgd.lr, sgd.momentum, sgd.weight_decay)
     reference: dict[Key, Stored] = {}
     engine = build_engine(net, trace(module, input_shape, name)[0], optimizer, reference)

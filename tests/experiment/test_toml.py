@@ -26,8 +26,10 @@ def values(option):
     valid = option.field.metadata["valid"]
     if option.key == "input_shape":
         return st.one_of(st.just(()), st.tuples(*[st.integers(1, 2**16)] * 3))
-    if option.key.endswith((".milestones", ".schedule")):
+    if option.key.endswith((".milestones", ".schedule")) or option.key == "numbers.update":
         return st.just(option.default)
+    if option.key == "numbers.plan":
+        return st.sampled_from(("fixed", "float32"))
     if option.key == "numbers.master_bits":
         return st.integers(16, 32)
     if option.key == "prune.gamma_error":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -43,6 +45,25 @@ def test_every_kind_of_layer_at_every_width(how: str, bits: int) -> None:
     assert passes["max_pool"] == passes["average"] == {"forward", "error"}
     assert passes["input"] == {"forward"}
     assert passes["loss"] == {"error"}
+
+
+@pytest.mark.parametrize("bits", [(8, 8), (5, 8), (8, 12), (4, 16)])
+@pytest.mark.parametrize("rounding", ["stochastic", "nearest-even"])
+def test_the_update_by_shifts(bits: tuple[int, int], rounding: str) -> None:
+    """Gradients of one width, masters of another."""
+    plan = NumberPlan.fixed(bits[0], scale="dynamic", update_rounding=rounding)
+    plan = dataclasses.replace(plan, update="shift", widths=dataclasses.replace(plan.widths, master_bits=bits[1]))
+    for rate in (0.05, 0.75, 1e-3):
+        report = verify_module(seeded(EveryLayer), (2, 8, 8), plan, batches(), Sgd(rate))
+        assert report["first_mismatch"] is None
+
+
+def test_a_shipped_network_by_the_plan_niti8() -> None:
+    report = verify(Experiment(model="lenet5").with_options({"numbers.plan": "niti8"}), steps=2, batch=4)
+    assert report["numbers"] == "niti8"
+    assert report["mismatches"] == 0
+    updates = [layer["passes"]["update"]["elements"] for layer in report["layers"] if "update" in layer["passes"]]
+    assert sum(updates) == 2 * 61_706  # two steps: every master, no momentum
 
 
 def test_widths_that_change_from_layer_to_layer() -> None:
