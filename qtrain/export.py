@@ -73,6 +73,8 @@ def trained_network(folder: Run) -> Any:
     plan = number_plan(experiment)
     if plan.floating:
         raise QtrainError(f"{folder.path}: trained in float32, there is nothing quantized to export")
+    if experiment.train.survival < 1:
+        raise QtrainError(f"{folder.path}: its blocks' branches are multiplied by their survival: not exported")
     shape = tuple(numbers["input_shape"])
     model = models.build(experiment.model, shape, numbers["n_outputs"], experiment.seed)
     choose_norms(model, shape, experiment)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from hwmodel.errors import shown
 from hwmodel.normalization import NORMS
 from qtrain.errors import QtrainError
-from qtrain.experiment.options import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, Interval, Section, option
+from qtrain.experiment.options import BELOW_ONE, KEPT, NOT_NEGATIVE, POSITIVE, SHARE, Interval, Section, option
 from qtrain.formats import names
 
 WIDTH = Interval(2, 16)
@@ -179,6 +179,9 @@ class Train(Section):
     batch_size: int = option(64, "instances streamed per step", valid=Interval(1, 2**20))
     layers: str = option("all", "layers trained: globs by commas, or all", flag="--train")
     bias_only: str = option("", "layers of which only biases are trained: globs by commas", flag="--train-bias")
+    survival: float = option(
+        1.0, "stochastic depth: chance that a step computes the last residual block; the first ones more", valid=KEPT
+    )
     norm: str = option("batch", "what the model's batch normalizations become", valid=NORMS)
 
 

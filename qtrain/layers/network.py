@@ -20,6 +20,7 @@ from qtrain.errors import SHARE_OR_PRUNING, QtrainError
 from qtrain.formats.fixed import FixedTensor, carrier_dtype
 from qtrain.formats.names import FIXED
 from qtrain.layers.build import build_units
+from qtrain.layers.depth import StochasticDepth
 from qtrain.layers.graph import is_brevitas, trace
 from qtrain.layers.mac import MacUnit
 from qtrain.layers.plan import NumberPlan
@@ -47,6 +48,8 @@ class QuantizedNetwork(nn.Module):
         self.frozen: frozenset[str] = frozenset()
         self.bias_only: frozenset[str] = frozenset()
         self.trained_channels: Mapping[str, int] = {}
+        self.depth: StochasticDepth | None = None
+        self.left_out: frozenset[str] = frozenset()  # layers of the last training pass's blocks left out
         self._index = {layer.name: i for i, layer in enumerate(network.layers)}
         last_reader = {name: unit.name for unit in units[:-1] for name in unit.layer.inputs}
         self._spent = {unit.name: [n for n, reader in last_reader.items() if reader == unit.name] for unit in units}
@@ -72,6 +75,10 @@ class QuantizedNetwork(nn.Module):
                 unit.trains = "none" if name in self.frozen else "bias" if name in self.bias_only else "all"
         trained = frozenset(la.name for la in self.network.layers if la.n_parameters) - self.frozen
         self._needed = self.network.needs_error(trained)
+
+    def drop_blocks(self, last_survival: float) -> None:
+        """Leave residual blocks out of training passes (qtrain.layers.depth). Raises QtrainError if there are none."""
+        self.depth = StochasticDepth(self.network, last_survival)
 
     def schedule(self, **settings: Any) -> Schedule:
         """What this network's training is made of, for pricing; `settings` are Schedule's optimizer terms."""
@@ -102,18 +109,25 @@ class QuantizedNetwork(nn.Module):
         """Forward `x` [n, C, H, W]; returns (logits [n, classes], tape). With `training` False the normalizations use
         running statistics and no exponent is learned."""
         tape = Tape(Clock(self.plan.seed, self.step), rows, payer, training)
+        if self.depth is not None and training:
+            tape.left_out = self.left_out = self.depth.left_out(tape.clock)
         with torch.no_grad():
             values = {"input": FixedTensor(self._carrier(x))}
             for unit in self.units[:-1]:
+                if unit.name in tape.left_out:
+                    continue
                 if record and not isinstance(unit, ForkUnit):
                     self._record(unit.name, "forward", payer, len(x))
                 if isinstance(unit, ForkUnit):
                     values[unit.name] = values.pop(unit.layer.inputs[0])
                     continue
-                inputs = [values[name] for name in unit.layer.inputs] or [values["input"]]
+                names = [name for name in unit.layer.inputs if name not in tape.left_out]
+                inputs = [values[name] for name in names] or [values["input"]]
+                if self.depth is not None and not training and unit.name in self.depth.blocks:
+                    inputs = self.depth.blocks[unit.name].scaled(inputs)
                 values[unit.name] = unit.forward(tape, *inputs)
                 for name in self._spent[unit.name]:
-                    del values[name]
+                    values.pop(name, None)
                 if self.watch is not None:
                     self.watch(unit.name, "forward", "output", values[unit.name])
             if record:
@@ -139,14 +153,18 @@ class QuantizedNetwork(nn.Module):
                     continue
                 errors = pending.pop(unit.name)
                 if isinstance(unit, ForkUnit):
-                    self._record(unit.name, "error", payer, n)
-                    total = unit.sum(tape, errors)
+                    total = errors[0]
+                    if len(errors) > 1:  # a block left out sends none
+                        self._record(unit.name, "error", payer, n)
+                        total = unit.sum(tape, errors)
                     self._hand_down(unit, 0, total, pending)
                     continue
                 if not unit.layer.inputs:
                     result = errors[0].values
                     continue
-                wanted = [to_input or name in self._needed for name in unit.layer.inputs]
+                wanted = [
+                    (to_input or name in self._needed) and name not in tape.left_out for name in unit.layer.inputs
+                ]
                 outs = unit.backward(tape, errors[0], any(wanted))
                 self._record_backward(unit, tape, n, any(wanted))
                 for i, (want, out) in enumerate(zip(wanted, outs, strict=True)):
@@ -186,9 +204,9 @@ class QuantizedNetwork(nn.Module):
         tally[1] += density
 
     def record_update(self, payer: str = "main") -> None:
-        """Write down one update of every trained layer."""
+        """Write down one update of every trained layer that took part in the step."""
         for layer in self.network.layers:
-            if layer.n_parameters and layer.name not in self.frozen:
+            if layer.n_parameters and layer.name not in self.frozen | self.left_out:
                 self._record(layer.name, "update", payer, 0)
 
     def trace(self, schedule: Schedule, n_steps: int = 0, n_instances: int = 0) -> Trace:

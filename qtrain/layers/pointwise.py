@@ -53,9 +53,13 @@ class AddUnit:
     def __init__(self, layer: Layer, output: Callable[..., FixedTensor]) -> None:
         self.name, self.layer, self.output = layer.name, layer, output
 
-    def forward(self, tape: Tape, a: FixedTensor, b: FixedTensor) -> FixedTensor:
-        x, y = exact_terms(a, b)
-        out = activate(x, self.layer.activation, self.output, tape, plus=y, owned=x is not a.values)
+    def forward(self, tape: Tape, a: FixedTensor, b: FixedTensor | None = None) -> FixedTensor:
+        """a + b; a alone where the other operand's block is left out."""
+        if b is None:
+            out = activate(a.values, self.layer.activation, self.output, tape)
+        else:
+            x, y = exact_terms(a, b)
+            out = activate(x, self.layer.activation, self.output, tape, plus=y, owned=x is not a.values)
         out = FixedTensor(out.values.to(a.values.dtype), out.exponent)
         if self.layer.activation != "none":
             tape.save(self.name, (out.values,))

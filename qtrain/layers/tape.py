@@ -22,6 +22,7 @@ class Tape:
     saved: dict[str, Any] = field(default_factory=dict)
     narrowed: Tensor | None = None  # the instances going back, where not all do
     pruned: dict[str, tuple[int, float]] = field(default_factory=dict)
+    left_out: frozenset[str] = frozenset()  # layers not computed: stochastic depth
 
     def save(self, name: str, per_instance: tuple[Any, ...], *others: Any) -> None:
         """Keep what a layer needs to go back: tensors with one row an instance (or None), and anything else."""

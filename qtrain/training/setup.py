@@ -132,6 +132,8 @@ def build(experiment: Experiment) -> Job:
     net.memory_format = torch.channels_last
     _set_threads(experiment, net.network.macs)
     net.choose_trained(experiment.train.layers, experiment.train.bias_only)
+    if experiment.train.survival < 1:
+        net.drop_blocks(experiment.train.survival)
     settings = experiment.optimizer
     optimizer = FixedSGD(net, settings.lr, settings.momentum, settings.weight_decay)
     notices = Notices(experiment.run.strict)
