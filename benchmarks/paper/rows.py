@@ -33,10 +33,14 @@ class Table:
     reference: str
     epochs: int
     paper_epochs: int
+    steps_per_epoch: int = 0
 
     def options(self, row: str, epochs: int) -> Options:
-        """Everything that makes `row` at a budget of `epochs`."""
-        return {**DENSE, **self.common, "train.epochs": epochs, **self.rows[row]}
+        """Everything that makes `row` at a budget of `epochs`; schedule "step" has its milestones at a half and three
+        quarters of it (the paper's 32k and 48k of 64k)."""
+        n_steps = epochs * self.steps_per_epoch
+        milestones = {"optimizer.milestones": (n_steps // 2, 3 * n_steps // 4)} if n_steps else {}
+        return {**DENSE, **self.common, **milestones, "train.epochs": epochs, **self.rows[row]}
 
 
 TUNED: Options = {"optimizer.lr": 0.05}
@@ -46,7 +50,7 @@ LENET = Table(
     "lenet",
     "LeNet on MNIST",
     {
-        "data.name": "mnist", "optimizer.lr": 0.01, "optimizer.momentum": 0.5, "optimizer.weight_decay": 0.0,
+        "model": "lenet", "data.name": "mnist", "optimizer.lr": 0.01, "optimizer.momentum": 0.5, "optimizer.weight_decay": 0.0,
         "optimizer.schedule": "constant", "train.batch_size": 64, "filter.rate": 0.2,
         "run.devices": ("stm32l4r5", "eyeriss"),
     },
@@ -112,6 +116,7 @@ RESNET110 = Table(
     "sgd",
     16,
     164,
+    steps_per_epoch=391,
 )
 
 MCU = Table(
