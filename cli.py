@@ -275,8 +275,8 @@ def _print_bills(data: dict[str, Any], as_json: bool) -> None:
 def verify(file: str | None, steps: int, batch: int, as_json: bool, **given: Any) -> None:
     """Compare every stored tensor of training steps with an integer-only engine, bit for bit.
 
-    Of the file, and of simulate's options, those of model, data and numbers count. Exit code 1 if one element differs,
-    or if the numbers are not verifiable.
+    Of the file, and of simulate's options, those of model, normalization, data and numbers count. Exit code 1 if one
+    element differs, or if the numbers are not verifiable.
     """
     from rich.console import Console
 

@@ -15,7 +15,7 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def number_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The keys that say what is computed in which numbers, on what data."""
-    named = ("model", "seed", "data.name", "data.dir", "run.engine")
+    named = ("model", "init", "seed", "data.name", "data.dir", "train.norm", "run.engine")
     return _options(command, lambda key: key in named or key.startswith("numbers."))
 
 

@@ -25,7 +25,7 @@ from qtrain.recipes import Recipe
 from qtrain.training.adapt import pretrain
 from qtrain.training.material import material, standardized, stream
 from qtrain.training.rates import learning_rate
-from qtrain.training.weights import choose_norms, is_of, load_weights
+from qtrain.training.weights import prepare
 
 MACS_WORTH_THREADS = 100_000_000
 """Forward MACs of a batch below which a second thread costs more than it saves (lenet5 at batch 64 has 27 million, and
@@ -121,13 +121,7 @@ def build(experiment: Experiment) -> Job:
     drift = Drift.of(experiment.stream, given.n_steps, experiment.seed)
     plan = number_plan(experiment)
     model = models.build(experiment.model, info.input_shape, info.n_classes, experiment.seed)
-    before = bool(experiment.init) and is_of(model, experiment.init)  # the file is of the model without chosen norms
-    if before:
-        load_weights(model, experiment.init)
-    pretrain(model, info.input_shape, given, experiment)
-    choose_norms(model, info.input_shape, experiment)
-    if experiment.init and not before:
-        load_weights(model, experiment.init)
+    prepare(model, info.input_shape, experiment, lambda: pretrain(model, info.input_shape, given, experiment))
     net = quantize(model, info.input_shape, plan, pruners.build(experiment), experiment.model)
     net.memory_format = torch.channels_last
     _set_threads(experiment, net.network.macs)

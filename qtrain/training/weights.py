@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,3 +38,17 @@ def choose_norms(model: nn.Module, input_shape: tuple[int, ...], experiment: Exp
     """Exchange the batch normalizations of `model` as the experiment says (qtrain.layers.norms.swap)."""
     if any(norm != "batch" for norm in experiment.norms):
         exchange(model, input_shape, experiment.norm_for, experiment.model)
+
+
+def prepare(
+    model: nn.Module, input_shape: tuple[int, ...], experiment: Experiment, pretrain: Callable[[], None] = lambda: None
+) -> None:
+    """Give `model` the weights of `experiment.init`, `pretrain` it, and choose its normalizations. Raises QtrainError
+    where the file is of neither the model as it is built nor as it is then."""
+    first = bool(experiment.init) and is_of(model, experiment.init)
+    if first:
+        load_weights(model, experiment.init)
+    pretrain()
+    choose_norms(model, input_shape, experiment)
+    if experiment.init and not first:
+        load_weights(model, experiment.init)

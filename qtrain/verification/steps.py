@@ -66,7 +66,7 @@ def _differing(simulated: FixedTensor, reference: Stored) -> int:
 
 
 def verify(experiment: Experiment, steps: int = 3, batch: int = 8, sgd: Sgd = SGD) -> dict[str, Any]:
-    """Train the experiment's model in its numbers, on its data, for `steps` steps of `batch` instances each, in the
+    """Train the experiment's model, its weights and normalizations chosen, in its numbers, on its data, for `steps` steps of `batch` instances each, in the
     simulator and in the reference.
 
     Numbers without an integer definition give {verifiable: False, reason, elements: 0, ...}, others {model, numbers,
@@ -84,7 +84,9 @@ def verify(experiment: Experiment, steps: int = 3, batch: int = 8, sgd: Sgd = SG
         info = models.info(model, n_classes=dataset.n_classes)
     module = models.build(model, info.input_shape, info.n_classes, experiment.seed)
     from qtrain.training.setup import number_plan, standardized  # the loop's own numbers and preparation of images
+    from qtrain.training.weights import prepare
 
+    prepare(module, info.input_shape, experiment)
     take = np.arange(steps * batch) % len(dataset.train_labels)
     pixels = standardized(dataset.train_images[take], info.input_shape, dataset)
     labels = torch.from_numpy(dataset.train_labels[take].copy())
