@@ -27,6 +27,7 @@ from qtrain.layers.nodes import (
     PAD,
     RELU,
     SKIP,
+    mean_window,
     n_readers,
     pad_widths,
     pool_window,
@@ -171,13 +172,8 @@ class Builder:
         self._add(Step(self._layer(source, "shortcut", (self.alias[source],), node), moves=[move]), node)
 
     def _pool(self, node: fx.Node, source: fx.Node, key: Any, module: nn.Module | None) -> None:
-        _, height, width = shape_of(source)
-        if key in ADAPTIVE or key == "mean" or key is torch.mean:
-            if shape_of(node)[1:] != (1, 1):
-                raise QtrainError(f"{self.name}: {self._label(node)}: only a mean over the whole image is supported")
-            kernel, stride, padding = (height, width), (height, width), (0, 0)
-        else:
-            kernel, stride, padding = pool_window(node, module)
+        mean = key in ADAPTIVE or key == "mean" or key is torch.mean
+        kernel, stride, padding = mean_window(node, source) if mean else pool_window(node, module)
         kind = "maxpool" if key in MAX else "avgpool"
         layer = dataclasses.replace(
             self._layer(source, kind, (self.alias[source],), node),

@@ -14,6 +14,7 @@ from qtrain.layers.brevitas import FixedPointWeight, SignedFixedPoint, UnsignedF
 from qtrain.layers.mac import MacUnit
 from qtrain.layers.network import QuantizedNetwork
 from qtrain.layers.norms.channel import ChannelNormUnit
+from qtrain.layers.norms.group import GroupNormUnit
 from qtrain.layers.pointwise import (
     ActivationUnit,
     AddUnit,
@@ -32,14 +33,14 @@ class Affine(nn.Module):
     gain: Tensor
     offset: Tensor
 
-    def __init__(self, gain: Tensor, offset: Tensor, n_dims: int) -> None:
+    def __init__(self, gain: Tensor, offset: Tensor) -> None:
         super().__init__()
-        view = (1, -1, *([1] * (n_dims - 2)))
-        self.register_buffer("gain", gain.float().view(view))
-        self.register_buffer("offset", offset.float().view(view))
+        self.register_buffer("gain", gain.float())
+        self.register_buffer("offset", offset.float())
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.gain + self.offset
+        view = (1, -1, *([1] * (x.dim() - 2)))
+        return x * self.gain.view(view) + self.offset.view(view)
 
 
 class Mean(nn.Module):
@@ -131,9 +132,11 @@ def _computation(unit: Any, exponent: int) -> list[nn.Module]:
     """What the unit computes before it stores; `exponent` is its input's."""
     if isinstance(unit, MacUnit):
         return _product(unit, exponent)
+    if isinstance(unit, GroupNormUnit):
+        return [unit.inference_module()]
     if isinstance(unit, ChannelNormUnit):
         gain, offset = unit.inference_affine(exponent)
-        return [Affine(gain, offset, 4 if isinstance(unit.module, nn.BatchNorm2d) else 2)]
+        return [Affine(gain, offset)]
     if isinstance(unit, AvgPoolUnit):
         windows = nn.AvgPool2d(unit.kernel, unit.stride, unit.padding)
         return [Mean(unit.reciprocal) if unit.whole else windows]

@@ -71,6 +71,14 @@ def pool_window(node: fx.Node, module: nn.Module | None) -> tuple[tuple[int, int
     return kernel, pair(arguments.get("stride") or kernel), pair(arguments.get("padding", 0))
 
 
+def mean_window(node: fx.Node, source: fx.Node) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """The same of a mean. Raises QtrainError unless it is over the whole image."""
+    _, height, width = shape_of(source)
+    if shape_of(node)[1:] != (1, 1):
+        raise QtrainError(f"{node.target}: only a mean over the whole image is supported")
+    return (height, width), (height, width), (0, 0)
+
+
 def pair(value: Any) -> tuple[int, int]:
     """A number for both dimensions, or one for each."""
     return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))

@@ -66,8 +66,8 @@ def _differing(simulated: FixedTensor, reference: Stored) -> int:
 
 
 def verify(experiment: Experiment, steps: int = 3, batch: int = 8, sgd: Sgd = SGD) -> dict[str, Any]:
-    """Train the experiment's model, its weights and normalizations chosen, in its numbers, on its data, for `steps` steps of `batch` instances each, in the
-    simulator and in the reference.
+    """Train the experiment's model, with its weights and normalizations, in its numbers, on its data, for `steps`
+    steps of `batch` instances each, in the simulator and in the reference.
 
     Numbers without an integer definition give {verifiable: False, reason, elements: 0, ...}, others {model, numbers,
     bits, steps, batch, elements, mismatches, first_mismatch, convolution_exact, accumulator_bits_available,

@@ -13,6 +13,7 @@ from qtrain.export import compare, export, write
 from qtrain.layers import NumberPlan, QuantizedNetwork, quantize
 from qtrain.layers.export import exportable
 from qtrain.layers.loss import cross_entropy
+from qtrain.layers.norms.swap import exchange
 from qtrain.layers.optimizer import FixedSGD
 from qtrain.layers.quantizer import Clock
 from qtrain.simulate import simulate_experiment
@@ -66,6 +67,33 @@ def test_the_rebuilt_network_gives_the_same_logits(name: str, bits: int) -> None
         logits = exportable(net).eval()(images)
     assert logits.abs().max() > 0
     assert torch.equal(logits, _logits(net, images))
+
+
+@pytest.mark.parametrize("norm", ["range", "frozen", "folded"])
+def test_a_network_of_other_normalizations_gives_the_same_logits(norm: str) -> None:
+    model, shape = models.build("resnet8"), models.info("resnet8").input_shape
+    exchange(model, shape, lambda _: norm)
+    net, images = _trained(model, shape, 8, 2)
+    with torch.no_grad():
+        logits = exportable(net).eval()(images)
+    assert logits.abs().max() > 0
+    assert torch.equal(logits, _logits(net, images))
+
+
+def test_group_normalization_is_exported_with_float_statistics(tmp_path: Path) -> None:
+    """Its integer statistics are good to 2^-8 of a code and roots to 2^-15: a stored code may move by one, here in at
+    most one of twenty, and the logits by a few of 127."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = nn.Sequential(
+        nn.Conv2d(2, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)
+    )
+    net, images = _trained(model, (2, 8, 8), 8, 20)
+    write(exportable(net), (2, 8, 8), "qcdq", tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
+    logits, wanted = torch.from_numpy(session.run(None, {"images": images.numpy()})[0]), _logits(net, images)
+    step = float(wanted.abs().max()) / 64  # of a code at the least
+    assert (logits - wanted).abs().max() <= 3 * step
+    assert (logits != wanted).float().mean() <= 0.05
 
 
 @pytest.mark.parametrize("fmt", ["qcdq", "qonnx"])

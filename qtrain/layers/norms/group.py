@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hwmodel.operations import Layer, Widths
 from qtrain.formats.fixed import FixedTensor
@@ -28,6 +28,7 @@ from qtrain.layers.norms.constants import (
     on_common_grid,
     on_grid,
 )
+from qtrain.layers.quantizer import Clock
 from qtrain.layers.tape import Tape
 
 SUM_BITS = 30
@@ -57,6 +58,13 @@ class GroupNormUnit(NormUnit):
     def _by_channel(self, x: Tensor) -> Tensor:
         """[n, groups] -> [n, C]."""
         return x.repeat_interleave(self.layer.out_channels // self.n_groups, 1)
+
+    def inference_module(self) -> nn.GroupNorm:
+        """The module with scale and shift as they compute; its statistics are floats, the unit's integers."""
+        module = nn.GroupNorm(self.n_groups, self.layer.out_channels, self.module.eps)
+        scale, shift = self.parameters(Tape(Clock(0, 0), training=False))
+        module.load_state_dict({"weight": scale.values.float(), "bias": shift.values.float()})
+        return module
 
     def going_back(self, channel: Channel, tape: Tape) -> Channel:
         kept = tape.narrowed
