@@ -94,7 +94,7 @@ class Bill:
             "clock_hz": device.value("clock_hz"),
             **self._memory_json(),
             "basis": basis(device),
-            "error_class": error_class(device),
+            "error_class": error_class(device, self.scope),
             "energy_basis": device.texts.get("power_basis"),
             "assumed": list(device.assumed),
             "notes": notes(device, self.scope),
@@ -123,6 +123,7 @@ class Bill:
         return {
             "peak_ram_bytes": memory.peak_ram_bytes,
             "flash_bytes": memory.flash_bytes,
+            "flash_limit_bytes": memory.flash_limit_bytes,
             "fits": memory.fits,
             "ram_limit_bytes": limit,
             "ram_left_bytes": None if limit is None else limit - memory.peak_ram_bytes,

@@ -27,7 +27,7 @@ COMMON_TEXTS = ("kind", "title", "basis")
 
 MCU = Schema(
     required_texts=("core", "kernels"),
-    optional_texts=("power_basis",),
+    optional_texts=("power_basis", "regulator"),
     required={
         "clock_hz": "Hz",
         "sram_bytes": "byte",
@@ -44,8 +44,13 @@ MCU = Schema(
         "static_w": "W",
         "points.*.clock_hz": "Hz",
         "points.*.power_w": "W",
+        "ranges.*.clock_hz": "Hz",
+        "ranges.*.core_v": "V",
+        "ranges.*.wait_hz": "Hz",
     },
 )
+"""ranges: voltage ranges of the core, each with its highest clock and the clock after which flash needs another wait
+state; regulator: ldo (the default) or smps, between supply and core."""
 
 ACCELERATOR = Schema(
     required_texts=("dataflow",),
@@ -118,8 +123,16 @@ ROOFLINE = Schema(
 COUNTS = ("clock_hz", "sram_bytes", "buffer_bytes", "array.rows", "array.cols", "array.*_registers", "array.sum_bits",
           "mac.bits", "cluster.cores", "tile_channels")  # fmt: skip
 """At least 1: there is no device without them, and prices divide by them."""
-RATES = ("*efficiency", "bandwidth.*", "*_per_cycle", "supply_v")
+RATES = ("*efficiency", "bandwidth.*", "*_per_cycle", "supply_v", "ranges.*")
 LEAST_RATE = 1e-6
 """At least this, for the same reason."""
 
 SCHEMAS = {"mcu": MCU, "accelerator": ACCELERATOR, "roofline": ROOFLINE}
+
+ABSENT = {
+    "max78000": "its engine's published timings are of inferences by its own compiler, which fuses and cuts layers in "
+    "ways not published; backward passes would run on its Cortex-M4 (price those as stm32l4r5)",
+    "rx65n": "no cycle count of an RXv2 on any kernel, nor its current, was found to rest a price on; the nearest core "
+    "with SIMD products is a Cortex-M4",
+}
+"""Devices that one may look for, and why no profile of them would be sound."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hwmodel import cores
-from hwmodel.device_schema import BASES, COMMON_TEXTS, COUNTS, LEAST_RATE, RATES, SCHEMAS, Schema
+from hwmodel.device_schema import ABSENT, BASES, COMMON_TEXTS, COUNTS, LEAST_RATE, RATES, SCHEMAS, Schema
 from hwmodel.errors import HwmodelError, shown, unknown
 
 MAX_FILE_BYTES = 1 << 20
@@ -21,6 +22,7 @@ MAX_FILE_BYTES = 1 << 20
 MAX_DOTS, MAX_KEY, MAX_VALUE = 4, 100, 1e18
 """Bounds of a key and of a constant: beyond any device, and no price of a sane trace overflows."""
 _FIELDS = ("value", "unit", "source", "basis")
+_CLOCK = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) ?MHz", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,22 @@ def names() -> list[str]:
 
 @cache
 def load(name: str) -> Device:
-    """A device by the name of a shipped profile, or by the path of a TOML file (a path ends in .toml).
+    """A device by the name of a shipped profile, or by the path of a TOML file (a path ends in .toml); "@80MHz" behind
+    either chooses its clock.
 
-    Raises HwmodelError, naming the file and the key, for a file that does not fit the schema.
+    Raises HwmodelError, naming the file and the key, for a file that does not fit the schema, and for a clock that the
+    device cannot have.
     """
+    base, at, clock = name.partition("@")
+    if at:
+        from hwmodel.pricing import configured
+
+        found = _CLOCK.fullmatch(clock)
+        if found is None:
+            raise HwmodelError(f"device {shown(name)}: write the clock behind the @ as 80MHz")
+        return dataclasses.replace(configured(load(base), clock_mhz=float(found[1])), name=name)
+    if name in ABSENT:
+        raise HwmodelError(f"no profile of {name!r}: {ABSENT[name]}")
     if name.endswith(".toml"):
         return parse(_read(Path(name)), Path(name).stem, name)
     if name not in names():

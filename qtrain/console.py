@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from hwmodel.device_schema import ABSENT
+
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"), (1e-12, "p"))
 
 
@@ -149,10 +151,15 @@ def _cells(row: dict[str, Any]) -> tuple[str, str, str]:
     return si(row["macs"]), si(row["cycles"]), si(row["energy_j"], "J")
 
 
+BATTERY_LASTS = {"step": "updates", "inference": "inferences"}
+
+
 def bill_lines(bill: dict[str, Any]) -> list[str]:
     """Latency and energy per instance, savings, memory and basis of a bill, a sentence a line."""
     n = max(bill["n_instances"], 1)
     lines = [f"per instance: {si(bill['time_s'] / n, 's')}, {si(bill['energy_j'] / n, 'J')}"]
+    if bill.get("cr2032_lasts") and bill["scope"] in BATTERY_LASTS:
+        lines[0] += f"; a CR2032 lasts {bill['cr2032_lasts']:,.0f} {BATTERY_LASTS[bill['scope']]}"
     if bill["saved_energy_vs_fp32"] is not None:
         lines.append(
             f"energy saved: {percent(bill['saved_energy_vs_fp32'])} of dense float32, "
@@ -163,8 +170,12 @@ def bill_lines(bill: dict[str, Any]) -> list[str]:
         verdict = "fits" if bill["fits"] else "does not fit"
         margin = f"{kib(spare)} RAM left" if spare >= 0 else f"{kib(-spare)} RAM too little"
         lines.append(f"peak RAM: {kib(bill['peak_ram_bytes'])}; {verdict}: {margin}")
+        flash, most = bill["flash_bytes"], bill.get("flash_limit_bytes")
+        if most is not None and flash > most:
+            lines.append(f"flash: {kib(flash)}; does not fit: {kib(flash - most)} too little")
         if bill.get("cure"):
             lines.append(f"what would fit: {bill['cure']}")
+    lines += [f"note: {note}" for note in bill.get("notes", ()) if not note.startswith("rests on assumed")]
     basis = f"basis: {bill['basis']}" + (f"; {bill['error_class']}" if bill.get("error_class") else "")
     lines.append(basis + (f"; assumed: {', '.join(bill['assumed'])}" if bill.get("assumed") else ""))
     return lines
@@ -185,7 +196,9 @@ def show_devices(console: Console, devices: list[Any]) -> None:
     if not console.is_terminal:
         console.width = console.measure(table, options=console.options.update(max_width=1000)).maximum
     console.print(table)
-    say(console, "every constant of a device with its source: qtrain devices NAME")
+    say(console, "every constant of a device with its source: qtrain devices NAME; at another clock: NAME@80MHz")
+    for name, why in ABSENT.items():
+        say(console, f"no profile of {name}: {why}")
 
 
 def show_device(console: Console, device: Any) -> None:

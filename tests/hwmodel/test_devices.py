@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hwmodel import cores, devices
-from hwmodel.device_schema import BASES, SCHEMAS
+from hwmodel.confidence import error_class
+from hwmodel.device_schema import ABSENT, BASES, SCHEMAS
 from hwmodel.errors import HwmodelError
 
 MINIMAL = """
@@ -42,7 +43,6 @@ def test_the_wanted_boards_are_there() -> None:
     wanted = {
         "stm32l4r5", "stm32u575", "stm32h7a3", "nrf5340", "stm32g0b1", "psoc62", "ra8d1", "stm32f746", "stm32h743",
         "stm32h747", "ra6m4", "numaker-m467", "stm32u385", "nrf52840", "rp2040", "msp432p401r", "apollo4", "esp32-s3",
-        "rx65n",
     }  # fmt: skip
     assert wanted <= set(devices.names())
 
@@ -90,3 +90,31 @@ def test_a_wrong_file_is_named_with_its_key_in_one_line(change: tuple[str, str],
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(HwmodelError, match=r"cannot read the device file nowhere\.toml"):
         devices.load("nowhere.toml")
+
+
+def test_a_device_without_a_sound_basis_says_why() -> None:
+    for name, why in ABSENT.items():
+        with pytest.raises(HwmodelError, match=f"no profile of '{name}'"):
+            devices.load(name)
+        assert why
+        assert name not in devices.names()
+
+
+def test_a_clock_behind_the_name() -> None:
+    """80 MHz needs 3 of the 5 wait states of 120 MHz and range 1 without boost, 1.2 of 1.28 V behind an LDO."""
+    board, slow = devices.load("stm32l4r5"), devices.load("stm32l4r5@80MHz")
+    assert slow.value("clock_hz") == 80e6
+    assert slow.value("flash_stall") == pytest.approx(board.value("flash_stall") * 3 / 5)
+    share = 0.1 + 0.9 * (80 / 120) * (1.2 / 1.28)
+    assert slow.value("power.default") == pytest.approx(board.value("power.default") * share)
+    assert "measured on this board" in (error_class(slow) or "")
+    for wrong, message in (("stm32l4r5@200MHz", "runs at up to 120 MHz"), ("stm32l4r5@fast", "write the clock")):
+        with pytest.raises(HwmodelError, match=message):
+            devices.load(wrong)
+
+
+def test_behind_a_switching_regulator_power_falls_with_the_square_of_the_core_voltage() -> None:
+    board, slow = devices.load("stm32u575"), devices.load("stm32u575@55MHz")
+    share = 0.1 + 0.9 * (55 / 160) * (1.0 / 1.2) ** 2
+    assert slow.value("power.default") == pytest.approx(board.value("power.default") * share)
+    assert slow.value("flash_stall") == pytest.approx(board.value("flash_stall") * 2 / 4)
