@@ -12,146 +12,34 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import platform
-import resource
 import statistics
-import subprocess
 import sys
-import time
 from importlib.metadata import version
-from pathlib import Path
+
+from pairs import Worker, serve
+from variants import OURS, available, make_step
 
 MODELS = ("lenet5", "resnet8", "resnet20", "mobilenetv1-0.25")
-VARIANTS = ("eager", "channels_last", "compile", "brevitas", "compiled", "torch")
-"""fp32 eager, fp32 channels_last, fp32 under torch.compile, Brevitas QAT (forward only), ours twice."""
+VARIANTS = ("eager", "channels_last", "compile", "brevitas", "qpytorch", *OURS)
+"""fp32 eager, fp32 channels_last, fp32 under torch.compile, Brevitas QAT (forward only), QPyTorch (where installed),
+and ours with and without the compiled kernels."""
 QUICK_VARIANTS = ("eager", "channels_last", "compiled")
-OURS = ("compiled", "torch")
 BATCH, MEMORY_BATCH = 64, 256
-LR, MOMENTUM, DECAY = 0.05, 0.9, 1e-4
-
-
-def make_step(variant: str, model: str, batch: int):
-    """A function that does one training step of `variant`."""
-    import torch
-    import torch.nn.functional as F
-
-    from qtrain.models import build, info
-
-    about = info(model)
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(batch, *about.input_shape, generator=generator)
-    labels = torch.randint(0, about.n_classes, (batch,), generator=generator)
-    module = build(model, seed=0)
-    if variant in OURS:
-        return _our_step(variant, module, about, x, labels)
-    if variant == "brevitas":
-        with_brevitas(module)
-    optimizer = torch.optim.SGD(module.parameters(), LR, MOMENTUM, weight_decay=DECAY)
-    if variant == "channels_last":
-        module, x = module.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
-    run = torch.compile(module) if variant == "compile" else module
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(run(x), labels).backward()
-        optimizer.step()
-
-    return step
-
-
-def _our_step(engine_name, module, about, x, labels):
-    import torch
-
-    from qtrain import engine
-    from qtrain.layers import NumberPlan, quantize
-    from qtrain.layers.loss import cross_entropy
-    from qtrain.layers.optimizer import FixedSGD
-    from qtrain.layers.quantizer import Clock
-
-    engine.use(engine_name)
-    net = quantize(module, about.input_shape, NumberPlan.fixed(8), name=about.name)
-    net.memory_format = torch.channels_last
-    optimizer = FixedSGD(net, LR, MOMENTUM, DECAY)
-
-    def step() -> None:
-        logits, tape = net.run(x)
-        _, error, scale = cross_entropy(logits, labels)
-        net.run_back(tape, net.logit_error(error, tape))
-        optimizer.step(Clock(0, net.step), scale)
-        net.step += 1
-
-    return step
-
-
-def with_brevitas(module) -> None:
-    """Swap convolutions, linear layers and ReLUs for Brevitas' 8-bit fixed-point ones, in place."""
-    import brevitas.nn as qnn
-    from brevitas.quant import Int8WeightPerTensorFixedPoint, Uint8ActPerTensorFixedPoint
-    from torch import nn
-
-    for name, child in module.named_children():
-        if isinstance(child, nn.Conv2d):
-            new = qnn.QuantConv2d(
-                child.in_channels, child.out_channels, child.kernel_size, child.stride, child.padding,
-                groups=child.groups, bias=child.bias is not None, weight_quant=Int8WeightPerTensorFixedPoint,
-            )  # fmt: skip
-        elif isinstance(child, nn.Linear):
-            new = qnn.QuantLinear(
-                child.in_features, child.out_features, child.bias is not None,
-                weight_quant=Int8WeightPerTensorFixedPoint,
-            )  # fmt: skip
-        elif isinstance(child, nn.ReLU):
-            new = qnn.QuantReLU(act_quant=Uint8ActPerTensorFixedPoint)
-        else:
-            with_brevitas(child)
-            continue
-        setattr(module, name, new)
 
 
 def work(variant: str, model: str, batch: int, threads: int) -> None:
-    """A worker: for every line on stdin, run that many steps; answer with seconds, page faults and peak memory."""
+    """A worker: runs steps as it is told."""
     import torch
 
     torch.set_num_threads(threads)
-    step = make_step(variant, model, batch)
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    for line in sys.stdin:
-        faults, wall, cpu = before.ru_minflt, time.perf_counter(), time.process_time()
-        for _ in range(int(line)):
-            step()
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        before = resource.getrusage(resource.RUSAGE_SELF)
-        answer = {
-            "wall_s": wall,
-            "cpu_s": cpu,
-            "faults": before.ru_minflt - faults,
-            "growth_bytes": before.ru_maxrss * 1024 - resident,
-        }
-        print(json.dumps(answer), flush=True)
-
-
-class Worker:
-    """A variant in a process of its own."""
-
-    def __init__(self, variant: str, model: str, batch: int, threads: int) -> None:
-        command = [sys.executable, str(Path(__file__).resolve()), "--worker", variant, model, str(batch), str(threads)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def steps(self, n: int) -> dict:
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(f"{n}\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-    def close(self) -> None:
-        self.process.communicate()
+    serve(make_step(variant, model, batch))
 
 
 def compare(model: str, variants: tuple[str, ...], threads: int, rounds: int, clock: str) -> dict[str, dict]:
     """Ratios to eager of every variant's time a step, its page faults and its step time."""
-    workers = {v: Worker(v, model, BATCH, threads) for v in variants}
+    workers = {v: Worker(__file__, v, model, str(BATCH), str(threads)) for v in variants}
     for worker in workers.values():
         worker.steps(3)
     taken = [{v: w.steps(1) for v, w in workers.items()} for _ in range(rounds)]
@@ -171,7 +59,7 @@ def compare(model: str, variants: tuple[str, ...], threads: int, rounds: int, cl
 
 def peak_growth(model: str, variant: str) -> int:
     """Bytes by which three steps at MEMORY_BATCH raise the process's peak."""
-    worker = Worker(variant, model, MEMORY_BATCH, 1)
+    worker = Worker(__file__, variant, model, str(MEMORY_BATCH), "1")
     growth = worker.steps(3)["growth_bytes"]
     worker.close()
     return growth
@@ -191,10 +79,11 @@ def main() -> None:
     parser.add_argument("--clock", choices=("wall_s", "cpu_s"), default="wall_s")
     asked = parser.parse_args()
     models = ("resnet20", "lenet5") if asked.quick else tuple(asked.models.split(","))
-    variants = QUICK_VARIANTS if asked.quick else tuple(asked.variants.split(","))
+    variants = QUICK_VARIANTS if asked.quick else tuple(v for v in asked.variants.split(",") if available(v))
     threads = (1,) if asked.quick else tuple(int(t) for t in asked.threads.split(","))
     if not asked.json:
-        print(f"torch {version('torch')}, Python {platform.python_version()}, batch {BATCH}, {asked.clock}")
+        print(f"torch {version('torch')}, Python {platform.python_version()}, batch {BATCH}, {asked.clock}, "
+              f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
         print("| model | threads | variant | ratio | quartiles | vs channels_last | ms a step | page faults a step |")
         print("|---|---|---|---|---|---|---|---|", flush=True)
     brief = {}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from qtrain.engine.build import BuildError, build, compiler, library_path
-from qtrain.engine.library import load
+from qtrain.engine.library import keep_freed_memory, load
 from qtrain.errors import QtrainError
 
 ENGINES = ("auto", "torch", "compiled", "brevitas")
@@ -37,6 +37,7 @@ def use(name: str) -> None:
     if name not in ENGINES:
         raise QtrainError(f"unknown engine {name!r} (valid: {', '.join(ENGINES)})")
     _chosen = name
+    keep_freed_memory()  # PyTorch's operations gain by it, too
     if name == "compiled":
         _obtain()
 

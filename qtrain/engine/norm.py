@@ -38,7 +38,7 @@ def applies(unit: Any) -> bool:
     """Whether the kernels do what the quantization points of `unit` ask."""
     q = unit.q
     return (
-        all(accepts(point) for point in (q.scale, q.shift, q.output, q.error))
+        all(accepts(point) and point.monitor is None for point in (q.scale, q.shift, q.output, q.error))
         and q.error.format.max_code <= 127
         and q.output.rounding == "nearest-even"
         and unit.module.running_mean.dtype == torch.float32

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qtrain.formats.noise import Stream
 from qtrain.formats.rounding import round_to_integer
-from qtrain.formats.tiled import is_dense, quantize_tiled
+from qtrain.formats.tiled import is_dense, nearest_tiled, quantize_tiled
 
 CARRIER_BITS = {torch.float32: 24, torch.float64: 53}
 """Integers up to 2^bits are exact in the dtype (IEEE 754)."""
@@ -59,9 +59,12 @@ class FixedPoint:
         self, x: Tensor, exponent: int, rounding: str = "nearest-even", stream: Stream | None = None
     ) -> Tensor:
         """The nearest representable values by `rounding`: codes x 2^exponent, same shape and dtype as `x`."""
-        if rounding == "stochastic" and stream is not None and x.numel() > 1 and x.device.type == "cpu" and is_dense(x):
-            inverse, step = math.ldexp(1.0, -exponent), math.ldexp(1.0, exponent)
-            return quantize_tiled(x, inverse, step, self.min_code, self.max_code, stream)
+        if x.numel() > 1 and x.is_cpu and is_dense(x):
+            grid = math.ldexp(1.0, -exponent), math.ldexp(1.0, exponent), self.min_code, self.max_code
+            if rounding == "stochastic" and stream is not None:
+                return quantize_tiled(x, *grid, stream)
+            if rounding == "nearest-even":
+                return nearest_tiled(x, *grid)
         return self.codes(x, exponent, rounding, stream).mul_(math.ldexp(1.0, exponent))
 
 

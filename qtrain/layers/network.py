@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -232,7 +233,7 @@ class QuantizedNetwork(nn.Module):
         first = self.network.layers[0]
         return first.in_channels, first.in_height, first.in_width
 
-    @property
+    @cached_property
     def widest(self) -> int:
         """Bits of the widest fixed-point operand of any product."""
         found = [0]

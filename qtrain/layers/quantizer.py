@@ -74,21 +74,27 @@ class Quantizer:
         """
         library = kernels_for(x)
         if library is not None and points.accepts(self):
-            stored: FixedTensor | None = points.pack(library, self, x, learn) if packed else None
+            stored: FixedTensor | None = None
+            if packed and self.monitor is None:
+                stored = points.pack(library, self, x, learn)
             if stored is None:
+                owned = owned and self.monitor is None
                 stored = points.quantize(library, self, x, clock, rows, learn, cap, plus, owned)
-            return self.stored(stored)
-        if plus is not None:
-            x = x + plus
+        else:
+            stored = self._quantize(x if plus is None else x + plus, clock, rows, learn, cap)
+        if self.monitor is not None:
+            source = x if plus is None else x + plus
+            source = source if cap is None else source.clamp(max=cap)
+            self.monitor.append(self._health(source, stored.values, stored.exponent or 0))
+        return self.stored(stored)
+
+    def _quantize(self, x: Tensor, clock: Clock, rows: Tensor | None, learn: bool, cap: float | None) -> FixedTensor:
+        """The same by PyTorch's operations, or Brevitas'."""
         exponent = self._exponent(x, learn, cap)
         stream = None
         if self.rounding == "stochastic":
             stream = Stream(clock.seed, clock.step, self.stream_id, rows)
-        source = x if cap is None else x.clamp(max=cap)
-        values = self._round(source, exponent, stream)
-        if self.monitor is not None:
-            self.monitor.append(self._health(source, values, exponent))
-        return self.stored(FixedTensor(values, exponent))
+        return FixedTensor(self._round(x if cap is None else x.clamp(max=cap), exponent, stream), exponent)
 
     def stored(self, tensor: FixedTensor) -> FixedTensor:
         """Show `tensor` to whoever watches this point; returns it."""
