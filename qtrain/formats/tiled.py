@@ -50,6 +50,7 @@ def quantize_tiled(x: Tensor, inverse: float, step: float, low: float, high: flo
     last = x.dim() == 4 and not x.is_contiguous()
     out = torch.empty_like(x)
     source, target = in_memory_order(x), in_memory_order(out)
+    shape: tuple[int, ...]
     if not last and stream.rows is None:  # logical order is memory order: any rows will do
         size = min(TILE, x.numel())
         rows, shape = np.arange(math.ceil(x.numel() / size)), (size,)

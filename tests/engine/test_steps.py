@@ -1,5 +1,7 @@
 """Whole training steps, compiled and not: the same weights, momenta, statistics, exponents and stored tensors."""
 
+from collections import deque
+
 import pytest
 import torch
 
@@ -9,15 +11,19 @@ from qtrain.layers.loss import cross_entropy
 from qtrain.layers.optimizer import FixedSGD
 from qtrain.layers.quantizer import Clock
 from qtrain.models import build, info
+from qtrain.pruners.channel import ChannelPruning
 
 pytestmark = pytest.mark.skipif(engine.compiler() is None, reason="no C++ compiler")
 BATCH = 6
 
 
-def train(model, name, layout=torch.contiguous_format, *, bits=8, gathered=False, narrowed=False, n_steps=3):
+def train(
+    model, name, layout=torch.contiguous_format, *, bits=8, gathered=False, narrowed=False, looked_at=False, keep=1.0,
+    n_steps=3,
+):  # fmt: skip
     """Every tensor stored in the last step, and all state after it."""
     about = info(model)
-    net = quantize(build(model, seed=0), about.input_shape, NumberPlan.fixed(bits), name=model)
+    net = quantize(build(model, seed=0), about.input_shape, NumberPlan.fixed(bits), ChannelPruning(keep), model)
     net.memory_format = layout
     optimizer = FixedSGD(net, 0.05, 0.9, 1e-4)
     generator = torch.Generator().manual_seed(1)
@@ -28,6 +34,7 @@ def train(model, name, layout=torch.contiguous_format, *, bits=8, gathered=False
             labels = torch.randint(0, about.n_classes, (BATCH,), generator=generator)
             rows = torch.randperm(50, generator=generator)[:BATCH] if gathered else None
             for point in net.quantizers().values():
+                point.monitor = deque() if looked_at else None
                 point.watch = lambda key, tensor: stored.update({key: (tensor.values.clone(), tensor.exponent)})
             logits, tape = net.run(x, rows=rows)
             _, error, scale = cross_entropy(logits, labels)
@@ -77,6 +84,13 @@ def test_same_bits_when_some_instances_go_back(threads):
     expected = train("resnet8", "torch", narrowed=True)
     for layout in (torch.contiguous_format, torch.channels_last):
         check_same(expected, train("resnet8", "compiled", layout, narrowed=True))
+
+
+def test_same_bits_when_channels_are_pruned_and_when_the_numerics_are_looked_at(threads):
+    threads(1)
+    expected = train("resnet8", "torch", keep=0.5, n_steps=2)
+    check_same(expected, train("resnet8", "compiled", torch.channels_last, keep=0.5, n_steps=2))
+    check_same(expected, train("resnet8", "compiled", torch.channels_last, keep=0.5, n_steps=2, looked_at=True))
 
 
 @pytest.mark.parametrize("bits", [4, 16])

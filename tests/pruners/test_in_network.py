@@ -7,7 +7,7 @@ from torch import nn
 from qtrain import pruners
 from qtrain.experiment import Experiment
 from qtrain.formats.fixed import FixedTensor
-from qtrain.layers import NumberPlan, quantize
+from qtrain.layers import NumberPlan, mac, quantize
 from qtrain.layers.loss import cross_entropy
 from qtrain.pruners.channel import ChannelPruning
 
@@ -109,3 +109,15 @@ def test_pruned_gradients_are_those_of_the_zeroed_error_map(keep):
             skipped = torch.ones(len(ours), dtype=torch.bool).index_fill_(0, channels, False)
             assert skipped.any()
             assert not ours.grad[skipped].any()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_same_bits_whether_the_channels_are_gathered_or_their_weights_zeroed(bits, monkeypatch):
+    """A depthwise layer is never gathered: it would need other groups."""
+    found = []
+    for gathers in (True, False):
+        monkeypatch.setattr(mac, "_gathers", lambda layer, *_, always=gathers: always and layer.name != "depthwise")
+        net = step(ChannelPruning(keep=0.5), bits)
+        found.append([p.grad for p in net.model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert any(bool(gradient.any()) for gradient in found[0])
