@@ -2,7 +2,7 @@
 
 Passes of a conv or linear layer are matrix products (CMSIS-NN, Lai et al. 2018; PULP-TrainLib, Nadalini et al. 2022):
 forward        out[P, K]    = columns(x)[P, R] . W[R, K]            im2col, gemm, bias, activation, requantize
-input error    dx[Pin, C]   = columns(dy)[Pin, K FY FX / s2] . W'   mask, rotate, im2col, gemm, requantize
+input error    dx[Pin, C]   = columns(dy)[Pin, K FY FX / s2] . W'   mask, align, rotate, im2col, gemm, requantize
 weight gradient dW[K, R]    = dy'[K, P] . columns(x)[P, R]          transpose of both operands, gemm, requantize
 with P output pixels of the batch, R = C FY FX / groups. A stride s splits the input error into s2 dense convolutions.
 """
@@ -15,7 +15,7 @@ from hwmodel.containers import container_bits
 from hwmodel.elementwise import RULES as ELEMENTWISE_RULES
 from hwmodel.errors import HwmodelError, unknown
 from hwmodel.loops import trips
-from hwmodel.operations import Op, quantize_charged_to
+from hwmodel.operations import Op, error_weight_bits, quantize_charged_to
 from hwmodel.work import Work
 
 PIXELS_PER_PASS = 2
@@ -117,19 +117,22 @@ def _error(op: Op) -> Iterator[Work]:
     share = op.kept_channels / layer.out_channels
     yield from _masked(op)
     n_in = op.batch * layer.n_in
+    bits = error_weight_bits(layer, widths)
+    if bits > widths.weight_bits:  # a shift by its channel's exponent, once a weight: one of a requantization's steps
+        n = layer.n_weights * share
+        yield Work("requantize_weight", phase, 0, n, sram_bytes=_bytes(n, widths.weight_bits) + _bytes(n, bits))
     if kind == "conv":
         rotated = layer.n_weights * share
         columns = layer.groups * op.macs / layer.in_channels
-        yield Work("rotate", phase, 0, rotated, bits=(widths.weight_bits,) * 2,
-                   sram_bytes=2 * _bytes(rotated, widths.weight_bits),
+        yield Work("rotate", phase, 0, rotated, bits=(bits,) * 2, sram_bytes=2 * _bytes(rotated, bits),
                    weight_bytes=frozen_weight_bytes(op) * share)  # fmt: skip
         n_taps = columns / (layer.out_channels * share) if share else 0.0
         yield _gathered(op, "im2col", columns, n_taps, widths.error_bits)
         flash = 0.0  # the rotated copy lies in SRAM
     else:
         flash = frozen_weight_bytes(op) * share
-    yield _product(op, kind + "_error", n_in, (widths.error_bits, widths.weight_bits),
-                   op.macs / PIXELS_PER_PASS if widths.weight_bits < 8 else 0.0, flash)  # fmt: skip
+    yield _product(op, kind + "_error", n_in, (widths.error_bits, bits),
+                   op.macs / PIXELS_PER_PASS if bits < 8 else 0.0, flash)  # fmt: skip
     yield from _requantized(op, "requantize", n_in)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
-from hwmodel.operations import Op
+from hwmodel.operations import Op, error_weight_bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def nests(op: Op) -> tuple[Nest, ...]:
     if op.phase == "gradient":
         bits = (w.activation_bits, w.error_bits, w.gradient_bits)
         return (Nest(g, c, k, op.batch, r, s, rows, cols, 1, stride, *image, *bits),)
-    bits = (w.error_bits, w.weight_bits, w.error_bits)
+    bits = (w.error_bits, error_weight_bits(layer, w), w.error_bits)
     phases = product(_phases(r, layer.stride_height), _phases(s, layer.stride_width))
     return tuple(
         Nest(g, op.batch, c, k, rows, cols, taps_r, taps_s, 1, 1, rows, cols, *bits, follows=i > 0)

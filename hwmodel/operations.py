@@ -41,8 +41,16 @@ MAX_CHANNELS, MAX_SIDE, MAX_STRIDE = 2**24, 2**16, 128
 """Bounds of a layer's shape: far beyond any network, small enough that every sum is exact and no pricing loop long."""
 STOCHASTIC_ROLES = ("weight", "activation", "error", "gradient", "update")
 """What may be rounded stochastically; updates are masters and momentum."""
+ALIGNMENT_BITS = 8
+"""Most bits by which the exponents of a layer's channels differ: an aligned 8-bit weight fits a 16-bit word."""
 COPIES = ("maxpool", "shortcut", "fork")
 """Kinds whose output values are input values: nothing is requantized in the forward pass."""
+
+
+def accumulator_bits(operand_bits: int) -> int:
+    """Bits that libraries give the sums of products: 32 of bytes, 64 of wider operands (CMSIS-NN's s8 and s16
+    kernels)."""
+    return 32 if operand_bits <= 8 else 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,7 @@ class Widths:
     beta_bits: int = 16
     mean_bits: int = 24  # and its running statistics
     variance_bits: int = 24
+    weight_alignment: int = 0  # bits by which weights widen where the exponents of their output channels meet
 
     @classmethod
     def uniform(cls, bits: int) -> Widths:
@@ -71,7 +80,10 @@ class Widths:
             return cls(32, 32, 32, 32, 32, 32, 32, 32, (), True, 32, 32, 32, 32)
         if not 2 <= bits <= 16:
             raise HwmodelError(f"bits {bits} is not supported; use 2 to 16, or 32 for float32")
-        return cls(bits, bits, bits, bits, master_bits=max(16, bits), norm_bits=max(8, bits))
+        return cls(
+            bits, bits, bits, bits, master_bits=max(16, bits), norm_bits=max(8, bits),
+            accumulator_bits=accumulator_bits(bits),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +248,12 @@ class Op:
         if self.phase == "error":
             return 0 if kind in ("maxpool", "shortcut", "add", "activation") else self.batch * layer.n_in
         return self.n_trained if self.phase in ("gradient", "update") else 0
+
+
+def error_weight_bits(layer: Layer, widths: Widths) -> int:
+    """Bits of the weights as the input error's sums read them: wider where exponents of several output channels meet in
+    one sum and are aligned."""
+    return widths.weight_bits + (widths.weight_alignment if layer.out_channels > layer.groups else 0)
 
 
 def charged_to(phase: str, payer: str) -> str:

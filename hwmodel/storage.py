@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwmodel.containers import container_bits
-from hwmodel.operations import MAC_KINDS, NORM_KINDS, Layer, Op, Widths
+from hwmodel.operations import MAC_KINDS, NORM_KINDS, Layer, Op, Widths, error_weight_bits
 
 IMAGE_BITS = 8
 """Bits of a raw pixel."""
@@ -77,7 +77,8 @@ def _software_buffers(op: Op, packing: Packing) -> dict[str, int]:
     """Working buffers of software kernels.
 
     im2col: two patches at a time (none for 1x1 and linear layers, whose rows lie ready). Rotated weights: the input
-    error is a convolution with the kernels rotated and the channels exchanged, so one rotated copy. Transposes: the
+    error is a convolution with the kernels rotated and the channels exchanged, so one rotated copy. Aligned weights:
+    the same copy, wider, of weights with an exponent a channel, made wherever those meet in one sum. Transposes: the
     weight gradient sums over pixels, so one instance's input and error are laid out by channel. Accumulators: of one
     output pixel (forward, error), since the exponent of an activation or error is known beforehand; of the whole layer
     (gradient), whose exponent is that of its largest value. The rounded gradient takes the place of its accumulators.
@@ -97,9 +98,12 @@ def _software_buffers(op: Op, packing: Packing) -> dict[str, int]:
         }
     if op.phase == "error":
         n_column = layer.out_channels // layer.groups * window if window > 1 else 0
+        bits = error_weight_bits(layer, w)
+        aligned = packing.bytes(layer.n_weights, bits) if bits > w.weight_bits else 0
         return {
+            "aligned weights": aligned,
             "im2col": packing.bytes(IM2COL_COLUMNS * n_column, column_bits),
-            "rotated weights": packing.bytes(layer.n_weights, w.weight_bits) if layer.kind == "conv" else 0,
+            "rotated weights": packing.bytes(layer.n_weights, bits) if layer.kind == "conv" and not aligned else 0,
             "accumulators": packing.bytes(layer.in_channels, w.accumulator_bits),
         }
     accumulators = packing.bytes(op.n_trained, w.accumulator_bits) - packing.bytes(op.n_trained, w.gradient_bits)

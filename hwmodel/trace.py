@@ -9,7 +9,7 @@ from typing import Any
 
 from hwmodel import records
 from hwmodel.errors import HwmodelError, shown
-from hwmodel.operations import MAX_CHANNELS, REPORT_PHASES, Layer, Op, Widths, quantize_charged_to
+from hwmodel.operations import MAX_CHANNELS, REPORT_PHASES, Layer, Op, Widths, error_weight_bits, quantize_charged_to
 
 N_COLUMNS = (10, 11)
 """Values in a row of a trace's JSON; the last, the trained channels, is left out where all are."""
@@ -156,7 +156,7 @@ def _product_bits(op: Op) -> int:
     w = op.widths
     pairs = {
         "forward": (w.activation_bits, w.weight_bits),
-        "error": (w.error_bits, w.weight_bits),
+        "error": (w.error_bits, error_weight_bits(op.layer, w)),
         "gradient": (w.error_bits, w.activation_bits),
         "update": (w.master_bits, w.master_bits),
         "select": (w.error_bits, 1),  # an accumulation: nothing is multiplied

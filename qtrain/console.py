@@ -222,19 +222,21 @@ def show_recipes(console: Console, recipes: Any) -> None:
 
 
 def show_verification(console: Console, report: dict[str, Any]) -> None:
-    """A line a layer: elements compared and mismatches by pass, and how its sums are kept exact; one line of numbers
-    that are not verifiable."""
+    """A line a layer: elements compared and mismatches by pass, accumulator bits needed and available, and how its sums
+    are kept exact; one line of numbers that are not verifiable."""
     if not report["verifiable"]:
         console.print(f"not verifiable: {report['reason']}", highlight=False, soft_wrap=True)
         return
     passes = ("forward", "error", "gradient", "update")
     table = Table(title=f"{report['model']}, {report['numbers']}, {report['bits']} bits, {report['steps']} steps")
-    for name in ("layer", *passes, "mismatches", "assurance"):
+    for name in ("layer", *passes, "mismatches", "accumulator", "assurance"):
         table.add_column(name, justify="left" if name in ("layer", "assurance") else "right", overflow="fold")
     for row in report["layers"]:
         counts = [f"{row['passes'][p]['elements']:,}" if p in row["passes"] else "-" for p in passes]
         wrong = sum(p["mismatches"] for p in row["passes"].values())
-        table.add_row(row["layer"], *counts, str(wrong), row["assurance"])
+        needed = [p["accumulator_bits"] for p in row["passes"].values() if "accumulator_bits" in p]
+        accumulator = f"{max(needed)} of {row['accumulator_bits_available']} bits" if needed else "-"
+        table.add_row(row["layer"], *counts, str(wrong), accumulator, row["assurance"])
     console.print(table)
     console.print(f"{report['elements']:,} elements compared, {report['mismatches']} mismatches", highlight=False)
     if report.get("first_mismatch"):

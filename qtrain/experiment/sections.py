@@ -45,7 +45,10 @@ class Numbers(Section):
     gradient_bits: int = option(8, "bits of the weight gradients", valid=WIDTH)
     master_bits: int = option(16, "bits of the weights that receive the update", valid=Interval(2, 32))
     momentum_bits: int = option(16, "bits of the momentum", valid=Interval(2, 32))
-    accumulator_bits: int = option(32, "bits of the sums", valid=Interval(8, 64))
+    accumulator_bits: int = option(
+        0, "bits of the sums of products, from 8; 0: 32, of operands above 8 bits 64", valid=Interval(0, 64)
+    )
+    accumulator: str = option("wrap", "what becomes of sums that need more", valid=("wrap", "saturate"))
     norm_bits: int = option(8, "bits of a convolution's output as stored for a normalization", valid=Interval(2, 32))
     gamma_bits: int = option(16, "bits of a normalization's scale as it computes", valid=Interval(2, 24))
     beta_bits: int = option(16, "bits of a normalization's shift as it computes", valid=Interval(2, 24))
@@ -57,6 +60,9 @@ class Numbers(Section):
     gradient_format: str = option("fixed", "format of the weight gradients, or any eXmY", valid=names.NAMES)
     master_format: str = option("fixed", "format of the masters, or any eXmY", valid=names.NAMES)
     momentum_format: str = option("fixed", "format of the momentum, or any eXmY", valid=names.NAMES)
+    weight_granularity: str = option(
+        "per-tensor", "one exponent a weight tensor, or one an output channel", valid=("per-tensor", "per-channel")
+    )
     rounding: str = option("stochastic", "rounding of errors, gradients and updates", valid=ROUNDINGS)
     scale: str = option("delayed", "where the exponents of activations and errors come from", valid=SCALES)
     weight_rounding: str = option("nearest-even", "rounding of the weights that compute", valid=ROUNDINGS)
@@ -74,6 +80,10 @@ class Numbers(Section):
     def cross_check(self) -> None:
         if self.update == "shift" and not self.master_format == self.gradient_format == names.FIXED:
             raise QtrainError("numbers.update (--update) = 'shift': needs master_format and gradient_format fixed")
+        if 0 < self.accumulator_bits < 8:
+            raise QtrainError(
+                f"numbers.accumulator_bits (--accumulator-bits) = {self.accumulator_bits}: must be 0 or 8 to 64"
+            )
         if self.master_bits < self.weight_bits:
             raise QtrainError(
                 f"numbers.master_bits (--master-bits) = {self.master_bits}: must be at least "

@@ -11,9 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwmodel.operations import MAC_KINDS, NORM_KINDS, Widths
+from qtrain.errors import QtrainError
 from qtrain.formats import names
 from qtrain.formats.fixed import FixedPoint, FixedTensor
 from qtrain.formats.registry import by_name
+from qtrain.layers.accumulator import Accumulator
+from qtrain.layers.channels import ChannelQuantizer
 from qtrain.layers.emulated import EmulatedQuantizer
 from qtrain.layers.floating import AutogradUnit, PassThrough
 from qtrain.layers.forward import ForwardQuantizer
@@ -62,9 +65,17 @@ class _Points:
         name = f"{layer}.{role}"
         stream_id = zlib.crc32(name.encode())
         fmt, rounding, scale = FixedPoint(bits, signed), rules.rounding_of(kind), scale or rules.scale_of(kind)
+        per_channel = role == "weight" and rules.per_channel
         if chosen != names.FIXED:
+            if per_channel:
+                raise QtrainError(
+                    f"{name}: weight_granularity per-channel needs weight_format fixed, not {chosen}: the input error "
+                    "sums over output channels, and only power-of-two scales can be aligned there"
+                )
             other = by_name(names.at(chosen, bits))
             quantizer: Quantizer = EmulatedQuantizer(other, rounding, scale, stream_id, name, activation)
+        elif per_channel:
+            quantizer = ChannelQuantizer(fmt, rounding, scale, stream_id, name)
         elif role in FORWARD_ROLES:
             quantizer = ForwardQuantizer(fmt, rounding, scale, stream_id, name, role)
         else:
@@ -130,7 +141,8 @@ def _unit(step: Step, widths: Widths, bits: int, positive: bool, points: _Points
         assert isinstance(step.module, (nn.Conv2d, nn.Linear))
         weight = points.point(name, "weight", widths.weight_bits)
         quantizers = MacQuantizers(weight, output(), error(), gradient("gradient"), gradient("bias_gradient"))
-        return MacUnit(layer, step.module, step.pad, quantizers, pruner)
+        accumulator = Accumulator(widths.accumulator_bits, points.plan.rules_for(name).accumulator)
+        return MacUnit(layer, step.module, step.pad, quantizers, pruner, accumulator)
     if layer.kind in NORM_KINDS:
         assert step.module is not None
         if points.floating_norms:

@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Tensor
 
+from hwmodel.operations import ALIGNMENT_BITS
 from qtrain.engine import channels
 from qtrain.formats.fixed import CARRIER_BITS, FixedTensor
 from qtrain.layers.probe import convolution_is_exact
@@ -43,27 +44,36 @@ def largest(x: FixedTensor) -> float:
     return max(float(high), -float(low)) * math.ldexp(1.0, -(x.exponent or 0))
 
 
-def weights_fit(
-    weight: FixedTensor, operand: FixedTensor, groups: int, bias: Tensor | None = None, *, transposed: bool = False
-) -> bool:
-    """Whether the carrier holds every sum of `weight` [K, C / groups, ...] times `operand`'s codes, plus `bias` [K]
-    (in the sums' values). `transposed`: sums over output channels, as in the input error."""
-    values, top = weight.values, limit(weight.values.dtype)
-    if values.dtype == torch.float32 and not convolution_is_exact(values.device.type):
-        return False
-    signed_max = 2 ** (WIDEST[values.dtype] - 1)
+def adds_exactly(x: Tensor) -> bool:
+    """Whether this machine's sums of integers in the dtype of `x` are exact within its limit."""
+    return x.dtype != torch.float32 or convolution_is_exact(x.device.type)
+
+
+def sums_bound(
+    weight: Tensor, units: Tensor | float, operand: FixedTensor, groups: int, top: float, bias: Tensor | None = None,
+    *, transposed: bool = False,
+) -> float:  # fmt: skip
+    """What no partial sum of the codes of `weight` [K, C / groups, ...], in `units`, times those of `operand`, plus
+    `bias` [K] (in the sums' values), exceeds: the first bound below `top`, from the cheapest on, else the last.
+    `transposed`: sums over output channels, as in the input error. Units are one for all or, of each sum's channels,
+    [K] (transposed: [groups])."""
+    signed_max = 2 ** (WIDEST[weight.dtype] - 1)
     operand_max = signed_max if transposed else 2 * signed_max  # errors are signed
-    step = math.ldexp(1.0, weight.exponent or 0)
+    added = 0.0
     if bias is not None:
-        top -= float(bias.abs().max()) / (step * math.ldexp(1.0, operand.exponent or 0))
-    per_sum = values.shape[0] // groups * values[0, 0].numel() if transposed else values[0].numel()
-    if per_sum * signed_max * operand_max < top:
-        return True
-    magnitude = values.abs()
+        added = float((bias.abs() / units).max()) * math.ldexp(1.0, -(operand.exponent or 0))
+    per_sum = weight.shape[0] // groups * weight[0, 0].numel() if transposed else weight[0].numel()
+    aligned = 2**ALIGNMENT_BITS if transposed and isinstance(units, Tensor) else 1
+    bound = per_sum * signed_max * aligned * operand_max + added
+    if bound < top:
+        return bound
+    magnitude = weight.abs()
     if transposed:
-        magnitude = magnitude.reshape(groups, -1, *values.shape[1:]).transpose(1, 2).flatten(2)
-    norm = float(magnitude.flatten(-1 if transposed else 1).sum(-1, dtype=torch.float64).max()) / step
-    return norm * operand_max < top or norm * largest(operand) < top
+        magnitude = magnitude.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(2)
+    norms = magnitude.flatten(-1 if transposed else 1).sum(-1, dtype=torch.float64)  # [groups, C / groups...] or [K]
+    norm = float((norms.movedim(0, -1) / units).max())
+    bound = norm * operand_max + added
+    return bound if bound < top else norm * largest(operand) + added
 
 
 def gradient_parts(error: FixedTensor, x: FixedTensor, groups: int) -> list[tuple[int, int]]:
@@ -98,9 +108,9 @@ def gradient_parts(error: FixedTensor, x: FixedTensor, groups: int) -> list[tupl
     return []
 
 
-def bias_fits(error: Tensor) -> bool:
-    """Whether the bias gradient, a plain sum of error codes, is exact whatever they are."""
-    return error.numel() // error.shape[1] * 2 ** (WIDEST[error.dtype] - 1) < limit(error.dtype)
+def bias_bound(error: Tensor) -> float:
+    """What the bias gradient, a plain sum of error codes, never exceeds whatever they are."""
+    return error.numel() // error.shape[1] * 2 ** (WIDEST[error.dtype] - 1)
 
 
 def _squares(x: FixedTensor) -> tuple[Tensor, float]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from qtrain.errors import QtrainError
 from qtrain.formats.fixed import FixedTensor
 from qtrain.layers.brevitas import FixedPointWeight, SignedFixedPoint, UnsignedFixedPoint
+from qtrain.layers.channels import ChannelQuantizer
 from qtrain.layers.mac import MacUnit
 from qtrain.layers.network import QuantizedNetwork
 from qtrain.layers.norms.channel import ChannelNormUnit
@@ -150,6 +151,8 @@ def _computation(unit: Any, exponent: int) -> list[nn.Module]:
 
 def _product(unit: MacUnit, exponent: int) -> list[nn.Module]:
     assert isinstance(unit.q.weight, Quantizer)
+    if isinstance(unit.q.weight, ChannelQuantizer):
+        raise QtrainError(f"{unit.name}: exponents per channel can't be exported; train with weights per-tensor")
     module, fmt = unit.module, unit.q.weight.format
     weight_exponent = unit.q.weight.held(learn=False)
     if weight_exponent is None:

@@ -20,6 +20,7 @@ from hwmodel.trace import Trace
 from qtrain.errors import SHARE_OR_PRUNING, QtrainError
 from qtrain.formats.fixed import FixedTensor, carrier_dtype
 from qtrain.formats.names import FIXED
+from qtrain.layers.accumulator import Accumulator
 from qtrain.layers.build import build_units
 from qtrain.layers.depth import StochasticDepth
 from qtrain.layers.graph import is_brevitas, trace
@@ -254,11 +255,21 @@ class QuantizedNetwork(nn.Module):
         """Every quantization point by name."""
         return {q.name: q for q in self._points}
 
+    def accumulators(self) -> dict[str, Accumulator]:
+        """The accumulator of every layer with products in fixed point, by the layer's name."""
+        found = {unit.name: unit.accumulator for unit in self.units if isinstance(unit, MacUnit)}
+        return {} if self.plan.floating else found
+
     _points: list[Any] = []  # noqa: RUF012 - replaced by quantize()
 
     def numbers_state(self) -> dict[str, Any]:
-        """Exponents and maxima of every quantization point, the pruner's state, and Brevitas layers' statistics."""
-        state = {"points": {q.name: q.state() for q in self._points}, "pruner": self.pruner.state()}
+        """Exponents and maxima of every quantization point, the pruner's state, counted overflows, and Brevitas layers'
+        statistics."""
+        state = {
+            "points": {q.name: q.state() for q in self._points},
+            "pruner": self.pruner.state(),
+            "accumulators": {name: accumulator.state() for name, accumulator in self.accumulators().items()},
+        }
         if self.native:
             from qtrain.layers.native import statistics_state
 
@@ -269,6 +280,8 @@ class QuantizedNetwork(nn.Module):
         """Restore what `numbers_state` gave, after the model's own state_dict."""
         self.load_points(state["points"])
         self.pruner.load_state(state["pruner"])
+        for name, accumulator in self.accumulators().items():
+            accumulator.load_state(state["accumulators"][name])
         if self.native:
             from qtrain.layers.native import load_statistics_state
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from hwmodel.operations import STOCHASTIC_ROLES, Widths
+from hwmodel.operations import ALIGNMENT_BITS, STOCHASTIC_ROLES, Widths, accumulator_bits
 from qtrain.formats import names
 from qtrain.globs import matching
 
@@ -18,7 +18,7 @@ ROLES = ("weight", "activation", "error", "gradient", "master", "momentum")
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How the roles of a layer are rounded and scaled.
+    """How the roles of a layer are rounded and scaled, and how its sums end.
 
     `rounding` is that of errors, weight gradients and updates, `scale` the exponent rule of activations and errors,
     where the role's own is empty. Weights and gradients are known as a whole before they are stored and take their own
@@ -36,6 +36,8 @@ class Rules:
     activation_scale: str = ""
     error_scale: str = ""
     gradient_scale: str = "dynamic"
+    weight_granularity: str = "per-tensor"
+    accumulator: str = "wrap"
 
     def rounding_of(self, role: str) -> str:
         """Rounding of the role weight, activation, error, gradient or update."""
@@ -46,9 +48,19 @@ class Rules:
         return getattr(self, f"{role}_scale") or self.scale
 
     @property
-    def stochastic(self) -> tuple[str, ...]:
-        """The roles rounded stochastically."""
-        return tuple(role for role in STOCHASTIC_ROLES if self.rounding_of(role) == "stochastic")
+    def per_channel(self) -> bool:
+        """Whether each output channel's weights have an exponent of their own."""
+        return self.weight_granularity == "per-channel"
+
+    def priced(self, widths: Widths) -> Widths:
+        """`widths` with what these rules cost: random numbers, and the alignment of channels; an accumulator of 0 bits
+        gets the operands' usual width."""
+        operand_bits = max(widths.weight_bits, widths.activation_bits, widths.error_bits)
+        return dataclasses.replace(
+            widths, accumulator_bits=widths.accumulator_bits or accumulator_bits(operand_bits),
+            weight_alignment=ALIGNMENT_BITS if self.per_channel else 0,
+            stochastic=tuple(role for role in STOCHASTIC_ROLES if self.rounding_of(role) == "stochastic"),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +112,7 @@ class NumberPlan:
         name = "float32" if bits == 32 else "fixed"
         found = Rules(**rules)
         widths = Widths.uniform(bits)
-        if name == "fixed":
-            widths = dataclasses.replace(widths, stochastic=found.stochastic)
-        return cls(name, widths, found, dict(layers or {}), seed)
+        return cls(name, found.priced(widths) if name == "fixed" else widths, found, dict(layers or {}), seed)
 
     @classmethod
     def float32(cls) -> NumberPlan:
@@ -118,7 +128,7 @@ class NumberPlan:
         widths = self._changed(self.widths, name)
         if self.floating:
             return widths
-        return self.formats_for(name).widened(dataclasses.replace(widths, stochastic=self.rules_for(name).stochastic))
+        return self.formats_for(name).widened(self.rules_for(name).priced(widths))
 
     def rules_for(self, name: str) -> Rules:
         """Roundings and exponent rules of the layer `name`."""

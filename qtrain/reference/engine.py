@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 from hwmodel.operations import MAC_KINDS, NORM_KINDS
 from qtrain.reference import loss, norms, pointwise, products
 from qtrain.reference.layout import Node, Sgd
-from qtrain.reference.numbers import Stored, Wide, add, to_grid
+from qtrain.reference.numbers import Stored, Wide, add, along_channels, to_grid
 from qtrain.reference.points import Points
 from qtrain.reference.update import Parameter
 
 Record = Callable[[str, str, str, Stored], None]
-BIAS_MAX = 1 << 30
-"""Largest bias in units of the products' step: a 32-bit accumulator has as much left for the products."""
 
 
 class Engine:
@@ -45,17 +43,24 @@ class Engine:
         for node in nodes:
             if node.trains != "none" or any(name in self.reached for name in node.layer.inputs):
                 self.reached.add(node.name)
-        self.sums: dict[tuple[str, str], int] = {}  # largest |accumulator| of each layer and pass
+        self.needed_bits: dict[tuple[str, str], int] = {}  # that hold every sum of each layer and pass
         self.overflows: dict[tuple[str, str], int] = {}  # sums that the layer's accumulator would not hold
 
     def _store(self, node: Node, role: str, x: Wide, cap: int | None = None) -> Stored:
         return self.points.store(node, role, x, self.step_index, cap, self.rows)
 
-    def _seen(self, node: Node, which: str, sums: Any) -> None:
-        key = (node.name, which)
-        self.sums[key] = max(self.sums.get(key, 0), int(abs(sums).max(initial=0)))
-        beyond = int((abs(sums) >= 1 << (node.widths.accumulator_bits - 1)).sum())
-        self.overflows[key] = self.overflows.get(key, 0) + beyond
+    def _held(self, node: Node, which: str, sums: Any) -> Any:
+        """What the layer's accumulator holds of finished sums."""
+        key, half = (node.name, which), 1 << (node.widths.accumulator_bits - 1)
+        needed = max(int(sums.max(initial=0)), -1 - int(sums.min(initial=-1))).bit_length() + 1
+        self.needed_bits[key] = max(self.needed_bits.get(key, 1), needed)
+        beyond = (sums >= half) | (sums < -half) if half < 1 << 63 else np.zeros(sums.shape, dtype=bool)
+        self.overflows[key] = self.overflows.get(key, 0) + int(beyond.sum())
+        if not beyond.any():
+            return sums
+        if node.accumulator == "saturate":
+            return np.clip(sums, -half, half - 1)
+        return (sums + half) % (2 * half) - half
 
     # -- one step --------------------------------------------------------------------------------------------------
 
@@ -114,14 +119,15 @@ class Engine:
         master = self.parameters[f"{node.name}.weight"].master
         weight = self._store(node, "weight", _wide(master))
         self.record(node.name, "forward", "weight", weight)
-        sums, exponent = products.forward(x.codes, weight.codes, node), x.exponent + weight.exponent
+        sums = products.forward(x.codes, weight.codes, node)
+        exponent = x.exponent + along_channels(weight.exponent, sums)
         if node.layer.bias:
-            held = self.parameters[f"{node.name}.bias"].master
-            bias = to_grid(_wide(held), exponent, -BIAS_MAX, BIAS_MAX, "nearest-even", None)
+            largest = 1 << (min(node.widths.accumulator_bits, 32) - 2)  # as much is left for the products
+            held = _wide(self.parameters[f"{node.name}.bias"].master)
+            bias = to_grid(held, x.exponent + np.ravel(weight.exponent), -largest, largest, "nearest-even", None)
             sums = sums + bias.reshape(1, -1, *([1] * (sums.ndim - 2)))
-        self._seen(node, "forward", sums)
         self.kept[node.name] = weight
-        return Wide(sums, exponent)
+        return Wide(self._held(node, "forward", sums), exponent)
 
     def _normalized(self, node: Node, a: Stored) -> Wide:
         scale = self._store(node, "scale", _wide(self.parameters[f"{node.name}.weight"].master))
@@ -188,15 +194,16 @@ class Engine:
         x, weight = self.made[node.layer.inputs[0]], self.kept[node.name]
         if node.trains == "all":
             sums = products.weight_gradient(error.codes, x.codes, node, weight.codes.shape)
-            self._seen(node, "gradient", sums)
+            sums = self._held(node, "gradient", sums)
             self._keep(node, "weight", "gradient", Wide(sums, error.exponent + x.exponent))
         if node.trains != "none" and node.layer.bias:
-            self._keep(node, "bias", "bias_gradient", Wide(products.bias_gradient(error.codes), error.exponent))
+            sums = self._held(node, "gradient", products.bias_gradient(error.codes))
+            self._keep(node, "bias", "bias_gradient", Wide(sums, error.exponent))
         if not needed:
             return None
-        sums = products.input_error(error.codes, weight.codes, node, x.codes.shape)
-        self._seen(node, "error", sums)
-        return self._store(node, "error", Wide(sums, error.exponent + weight.exponent))
+        codes, exponent = products.aligned(weight, node)
+        sums = self._held(node, "error", products.input_error(error.codes, codes, node, x.codes.shape))
+        return self._store(node, "error", Wide(sums, error.exponent + along_channels(exponent, sums)))
 
     def _back_normalized(self, node: Node, error: Stored, needed: bool) -> Stored | None:
         a = self.made[node.layer.inputs[0]]

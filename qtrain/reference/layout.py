@@ -13,6 +13,7 @@ from hwmodel.operations import Layer, Widths
 class Node:
     """One layer. `pad` is (top, bottom, left, right) zeros around its input; `moves` a shortcut's slices and pads.
 
+    accumulator: wrap or saturate; per_channel: each output channel's weights have their own exponent;
     roundings (of weight, activation, error, gradient, update) and scales, the exponent rules (of the first four);
     epsilon and share (of the batch in the running statistics) are a normalization's; `trains`: all, bias or none.
     """
@@ -21,6 +22,8 @@ class Node:
     widths: Widths
     roundings: Mapping[str, str]
     scales: Mapping[str, str]
+    accumulator: str = "wrap"
+    per_channel: bool = False
     pad: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     epsilon: float = 0.0

@@ -17,10 +17,10 @@ LARGEST_SHIFT = 62
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in memory: codes x 2^exponent."""
+    """A tensor in memory: codes x 2^exponent, of weights perhaps an exponent a channel, [K, 1, ...]."""
 
     codes: NDArray[np.int64]
-    exponent: int
+    exponent: Any
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ DETERMINISTIC = {
 
 
 def to_grid(
-    x: Wide, exponent: int, lowest: int, highest: int, rounding: str, noise: Integers | None
+    x: Wide, exponent: int | NDArray[np.int64], lowest: int, highest: int, rounding: str, noise: Integers | None
 ) -> NDArray[np.int64]:
     """Codes of `x` in units of 2^exponent, saturated to lowest .. highest."""
     shift: Any = np.asarray(exponent - x.exponent)
@@ -116,6 +116,11 @@ def to_grid(
 def value(code: int, exponent: int) -> Fraction:
     """code x 2^exponent."""
     return Fraction(code) * (Fraction(2) ** exponent)
+
+
+def along_channels(exponent: Any, sums: Integers) -> Any:
+    """One exponent as it is; one a channel so that they broadcast against sums [n, C, ...]."""
+    return exponent if np.ndim(exponent) == 0 else np.reshape(exponent, (1, -1, *[1] * (sums.ndim - 2)))
 
 
 def align(a: Wide, b: Wide) -> tuple[Integers, Integers, int]:

@@ -13,6 +13,8 @@ from qtrain.reference.noise import Place
 from qtrain.reference.numbers import Stored, Wide, to_grid, value
 
 LEAST_EXPONENT = -100
+CHANNELS_APART = 8
+"""How far below the largest of a layer's exponents those of its channels reach."""
 KEPT = 0.9
 SHARE_REPRESENTED = 0.9999
 KIND = {"output": "activation", "weight": "weight", "scale": "weight", "shift": "weight", "error": "error"}
@@ -89,6 +91,18 @@ class Point:
         return max(value(int(codes[grids == grid].max()), int(grid)) for grid in np.unique(grids))
 
 
+def store_channels(point: Point, x: Wide, step: int) -> Stored:
+    """Round weights [K, ...] (one exponent) on each output channel's own grid."""
+    peaks = abs(x.codes).reshape(len(x.codes), -1).max(axis=1)
+    exponents = np.array([smallest_exponent(point.largest, value(int(peak), int(x.exponent))) for peak in peaks])
+    exponents = np.maximum(exponents, exponents.max() - CHANNELS_APART)
+    exponents = exponents.reshape(-1, *[1] * (x.codes.ndim - 1))
+    noise = None
+    if point.rounding == "stochastic":
+        noise = Place(point.seed, step, point.name).draw(x.codes.shape)
+    return Stored(to_grid(x, exponents, -point.largest, point.largest, point.rounding, noise), exponents)
+
+
 def _capped(x: Wide, cap: int) -> Wide:
     """min(x, cap), on grids that hold the cap."""
     grid = np.minimum(x.exponent, 0)
@@ -114,6 +128,8 @@ class Points:
         name = f"{node.name}.{role}"
         if name not in self.by_name:
             self.by_name[name] = self._make(node, role, name)
+        if role == "weight" and node.per_channel:
+            return store_channels(self.by_name[name], x, step)
         return self.by_name[name].store(x, step, cap, rows if role in ("output", "error") else None)
 
     def _make(self, node: Node, role: str, name: str) -> Point:

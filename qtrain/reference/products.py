@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from qtrain.reference.layout import Node
+from qtrain.reference.numbers import Stored
 
 Codes = NDArray[np.int64]
 
@@ -52,6 +55,17 @@ def forward(x: Codes, weight: Codes, node: Node) -> Codes:
         return x.reshape(len(x), -1) @ weight.T
     sums = columns(x, node) @ _grouped(weight, node).transpose(0, 2, 1)
     return sums.transpose(0, 1, 3, 2).reshape(len(x), layer.out_channels, layer.out_height, layer.out_width)
+
+
+def aligned(weight: Stored, node: Node) -> tuple[Codes, Any]:
+    """(codes, exponent or exponents [C]) of weights [K, ...] on the grids where the output channels of a group meet:
+    the smallest of their exponents."""
+    if np.ndim(weight.exponent) == 0:
+        return weight.codes, weight.exponent
+    groups = node.layer.groups
+    least = weight.exponent.reshape(groups, -1).min(axis=1)
+    shift = weight.exponent - np.repeat(least, len(weight.codes) // groups).reshape(weight.exponent.shape)
+    return weight.codes << shift, least[0] if groups == 1 else np.repeat(least, node.layer.in_channels // groups)
 
 
 def input_error(error: Codes, weight: Codes, node: Node, shape: tuple[int, ...]) -> Codes:

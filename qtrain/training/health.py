@@ -1,4 +1,4 @@
-"""Numerics health: what each quantization point loses, looked at in one step out of many."""
+"""Numerics health: what each quantization point loses, looked at in one step out of many, and overflowing sums."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class NumericsHealth:
     def __init__(self, net: QuantizedNetwork) -> None:
         self.net = net
         self.rows: dict[str, list[dict[str, float]]] = {}
+        self.overflowed: list[str] = []  # layers and passes that a line was given for
 
     def watch(self) -> None:
         """Look at the next step."""
@@ -32,8 +33,9 @@ class NumericsHealth:
             point.monitor = deque()
 
     def collect(self, step: int) -> list[str]:
-        """Take down what the watched `step` showed, and stop looking; a line for each exponent out of bounds."""
-        lines = []
+        """Take down what the watched `step` showed, and stop looking; a line for each exponent out of bounds, and for
+        each pass whose sums have begun to overflow."""
+        lines = self._overflowing()
         for name, point in self.net.quantizers().items():
             if point.monitor:
                 seen = point.monitor[-1]
@@ -41,6 +43,28 @@ class NumericsHealth:
                 lines += self._out_of_bounds(name, seen)
             point.monitor = None
         return lines
+
+    def _overflowing(self) -> list[str]:
+        """One line a layer and pass, the first time that it is seen."""
+        lines = []
+        for row in self.overflows():
+            place = f"{row['layer']} {row['pass']}"
+            if place not in self.overflowed:
+                self.overflowed.append(place)
+                lines.append(
+                    f"{place}: sums overflow the {row['bits']}-bit accumulator ({row['mode']}): "
+                    f"try --accumulator-bits {row['needed_bits']}"
+                )
+        return lines
+
+    def overflows(self) -> list[dict[str, Any]]:
+        """A row a layer and pass with sums, of all training steps, that its accumulator could not hold: layer, pass,
+        bits, mode, how many, and the bits the largest needed."""
+        return [
+            {"layer": layer, "pass": which, "bits": a.bits, "mode": a.mode, "overflows": n,
+             "needed_bits": a.needed_bits[which]}
+            for layer, a in self.net.accumulators().items() for which, n in a.overflows.items()
+        ]  # fmt: skip
 
     def _out_of_bounds(self, name: str, seen: dict[str, float]) -> list[str]:
         """At most one line a point and end of the range, whenever it is reached."""
@@ -70,8 +94,9 @@ class NumericsHealth:
         }
 
     def warnings(self) -> list[str]:
-        """One line for each point that clips too much or drowns in its own rounding noise."""
-        lines = []
+        """One line for each point that clips too much or drowns in its own rounding noise, and each pass whose sums
+        overflow."""
+        lines = self._overflowing()
         for row in self.report():
             place = f"{row['layer']} {row['role']}"
             if row["saturated"] > SATURATED_LIMIT:
@@ -87,7 +112,8 @@ class NumericsHealth:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold."""
-        return {"rows": self.rows}
+        return {"rows": self.rows, "overflowed": self.overflowed}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.rows = {name: list(rows) for name, rows in state["rows"].items()}
+        self.overflowed = list(state["overflowed"])

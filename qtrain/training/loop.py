@@ -260,7 +260,8 @@ class _Loop:
         self.folder.save_weights(snapshot.weights(job))
         whole_epoch = job.batches.n_steps >= job.batches.steps_per_epoch
         self._warn([*self.health.warnings(), *self.watch.warnings(accuracy, whole_epoch)])
-        self.folder.save_numbers(snapshot.numbers(job) | {"health": self.health.report()})
+        overflows = self.health.overflows()
+        self.folder.save_numbers(snapshot.numbers(job) | {"health": self.health.report(), "overflows": overflows})
         self.folder.save_trace(record.to_json())
         result: dict[str, Any] = {
             "accuracy": accuracy,
@@ -282,6 +283,7 @@ class _Loop:
             "warnings": job.notices.lines,
             "not_verifiable": not_verifiable(job.net.plan, job.net.network.layers),
             "pruning": pruning_report(job.net.pruner, record.trace),
+            "accumulator_overflows": overflows,
             **record.summary(),
             "bills": record.bills(self.experiment.run.devices, self.experiment.run.kernels or None),
         }

@@ -97,9 +97,7 @@ def number_plan(experiment: Experiment) -> NumberPlan:
         return NumberPlan.float32()
     given = dataclasses.asdict(numbers) | {"norm_bits": max(numbers.norm_bits, numbers.activation_bits)}
     rules = Rules(**{f.name: given[f.name] for f in dataclasses.fields(Rules)})
-    widths = Widths(
-        **{f.name: given[f.name] for f in dataclasses.fields(Widths) if f.name in given}, stochastic=rules.stochastic
-    )
+    widths = rules.priced(Widths(**{f.name: given[f.name] for f in dataclasses.fields(Widths) if f.name in given}))
     layers = {rule.glob: dict(rule.values) for rule in experiment.layers}
     formats = Formats(**{f.name: given[f.name] for f in dataclasses.fields(Formats)})
     return NumberPlan(numbers.plan, formats.widened(widths), rules, layers, experiment.seed, formats, numbers.update)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hwmodel.operations import NORM_KINDS, STOCHASTIC_ROLES
 from qtrain.formats.fixed import FixedTensor
+from qtrain.layers.channels import ChannelTensor
 from qtrain.layers.loss import cross_entropy
 from qtrain.layers.network import QuantizedNetwork
 from qtrain.layers.norms.running import share_of
@@ -37,6 +38,8 @@ def simulate(
 
     def keep(layer: str, which: str, tensor: str, stored: FixedTensor) -> None:
         made[layer, which, tensor] = FixedTensor(stored.values.clone(), stored.exponent)
+        if isinstance(stored, ChannelTensor):
+            made[layer, which, tensor] = ChannelTensor(stored.values.clone(), stored.exponent, stored.exponents)
 
     def keep_parameter(name: str, stored: FixedTensor) -> None:
         layer, _, role = name.rpartition(".")
@@ -123,5 +126,6 @@ def _node(net: QuantizedNetwork, step: Step) -> Node:
     roundings = {role: rules.rounding_of(role) for role in STOCHASTIC_ROLES}
     scales = {role: rules.scale_of(role) for role in STOCHASTIC_ROLES if role != "update"}
     return Node(
-        layer, net.plan.for_layer(layer.name), roundings, scales, pad, dilation, epsilon, share, moves, trains
+        layer, net.plan.for_layer(layer.name), roundings, scales, rules.accumulator, rules.per_channel,
+        pad, dilation, epsilon, share, moves, trains
     )  # fmt: skip

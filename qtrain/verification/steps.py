@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -18,6 +17,7 @@ from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
 from qtrain.formats.fixed import FixedTensor
 from qtrain.layers import NumberPlan, QuantizedNetwork, quantize
+from qtrain.layers.channels import ChannelTensor
 from qtrain.layers.exact import CARRIER, FLOAT64
 from qtrain.layers.exactness import inexact, not_verifiable
 from qtrain.layers.graph import trace
@@ -59,10 +59,14 @@ class Comparison:
 
 def _differing(simulated: FixedTensor, reference: Stored) -> int:
     """Elements whose value differs; all where shape or exponent do (the optimizer keeps no exponent of momentum)."""
-    if simulated.values.numel() != reference.codes.size or simulated.exponent not in (None, reference.exponent):
+    exponents: Any = simulated.exponent
+    if isinstance(simulated, ChannelTensor) and simulated.exponents is not None:
+        exponents = simulated.exponents.numpy()
+    alike = exponents is None or np.array_equal(exponents, np.ravel(reference.exponent).squeeze())
+    if simulated.values.numel() != reference.codes.size or not alike:
         return int(reference.codes.size)
-    codes = simulated.values.detach().double().flatten() * math.ldexp(1.0, -reference.exponent)
-    return int((codes.numpy() != reference.codes.ravel()).sum())
+    expected = np.ldexp(reference.codes.astype(np.float64), reference.exponent)
+    return int((simulated.values.detach().double().flatten().numpy() != expected.ravel()).sum())
 
 
 def verify(experiment: Experiment, steps: int = 3, batch: int = 8, sgd: Sgd = SGD) -> dict[str, Any]:
@@ -70,9 +74,9 @@ def verify(experiment: Experiment, steps: int = 3, batch: int = 8, sgd: Sgd = SG
     steps of `batch` instances each, in the simulator and in the reference.
 
     Numbers without an integer definition give {verifiable: False, reason, elements: 0, ...}, others {model, numbers,
-    bits, steps, batch, elements, mismatches, first_mismatch, convolution_exact, accumulator_bits_available,
-    layers: [{layer, passes: {pass: {elements, mismatches, accumulator_bits, accumulator_overflows}}, assurance}]};
-    the accumulator's numbers for conv and linear layers alone.
+    bits, steps, batch, elements, mismatches, first_mismatch, convolution_exact, layers: [{layer, passes: {pass:
+    {elements, mismatches, accumulator_bits, accumulator_overflows}}, assurance, accumulator_bits_available}]}; the
+    accumulator's numbers, needed and available, for conv and linear layers alone.
     Raises QtrainError for a model or data that does not exist.
     """
     model, numbers = experiment.model, experiment.numbers
@@ -160,17 +164,19 @@ def _report(
             place = (layer.name, which)
             if place in compared.elements:
                 passes[which] = {"elements": compared.elements[place], "mismatches": compared.mismatches[place]}
-                if place in engine.sums:
-                    passes[which]["accumulator_bits"] = engine.sums[place].bit_length() + 1
+                if place in engine.needed_bits:
+                    passes[which]["accumulator_bits"] = engine.needed_bits[place]
                     passes[which]["accumulator_overflows"] = engine.overflows[place]
-        rows.append({"layer": layer.name, "passes": passes, "assurance": _assurance(layer, passes, carried)})
+        row: dict[str, Any] = {"layer": layer.name, "passes": passes, "assurance": _assurance(layer, passes, carried)}
+        if layer.kind in MAC_KINDS:
+            row["accumulator_bits_available"] = net.plan.for_layer(layer.name).accumulator_bits
+        rows.append(row)
     return {
         "verifiable": True,
         "elements": sum(compared.elements.values()),
         "mismatches": sum(compared.mismatches.values()),
         "first_mismatch": compared.first,
         "convolution_exact": convolution_is_exact(),
-        "accumulator_bits_available": net.plan.widths.accumulator_bits,
         "layers": rows,
     }
 

@@ -15,7 +15,7 @@ from hwmodel.devices import Device
 from hwmodel.errors import HwmodelError
 from hwmodel.kernels import form
 from hwmodel.loops import trips
-from hwmodel.operations import REPORT_PHASES, Op, Widths, quantize_charged_to
+from hwmodel.operations import ALIGNMENT_BITS, REPORT_PHASES, Op, Widths, quantize_charged_to
 from hwmodel.pricing import configured, kernel_costs, price
 from hwmodel.trace import Trace
 from tests.hwmodel.ops import BITS, conv, linear, mac_ops, ops
@@ -69,6 +69,21 @@ def test_costs_are_finite_and_positive(device: Device, op: Op) -> None:
         assert 0 <= cost.energy_j < float("inf")
         assert min(cost.sram_bytes, cost.flash_bytes, cost.external_bytes) >= 0
     assert total(kernel_costs(op, 1.0, device), "cycles") > 0 or op.macs == 0
+
+
+@quick
+@given(op=mac_ops())
+def test_aligning_channels_costs_something_where_they_meet_in_a_sum(device: Device, op: Op) -> None:
+    """That is in the error pass of a layer whose groups have more than one output channel, and nowhere else. (Narrower
+    weights than a byte are unpacked while they are aligned, which may repay it.)"""
+    widths = Widths.uniform(8)
+    plain = dataclasses.replace(op, widths=widths)
+    aligned = dataclasses.replace(op, widths=dataclasses.replace(widths, weight_alignment=ALIGNMENT_BITS))
+    costs = [kernel_costs(o, 1.0, device) for o in (plain, aligned)]
+    meet = op.phase == "error" and op.layer.out_channels > op.layer.groups and op.macs > 0
+    for field in ("cycles", "energy_j"):
+        assert (total(costs[1], field) > total(costs[0], field)) == meet
+    assert total(costs[1], "macs") == total(costs[0], "macs")
 
 
 @quick

@@ -53,6 +53,16 @@ def test_estimate_equals_recorded_step_pruned(name: str) -> None:
     assert recorded.macs_by_phase()["gradient"] < 0.65 * dense.macs_by_phase()["gradient"]
 
 
+@pytest.mark.parametrize("name", ["resnet8", "lenet5", "dscnn"])
+def test_estimate_equals_recorded_step_with_exponents_per_channel(name: str) -> None:
+    plan = NumberPlan.fixed(8, weight_granularity="per-channel")
+    net = quantize(build(name), info(name).input_shape, plan, name=name)
+    one_step(net, name, FixedSGD(net, 0.01))
+    assert net.plan.widths.weight_alignment > 0
+    schedule = Schedule(shipped_networks.load(name), net.plan.widths)
+    assert counts(net.trace(net.schedule())) == counts(schedule.step(BATCH))
+
+
 @pytest.mark.parametrize("name", names())
 def test_shipped_shapes_are_the_modules(name: str) -> None:
     """hwmodel/networks is generated: `python -m qtrain.models.shapes hwmodel/networks`."""

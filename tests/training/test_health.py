@@ -38,6 +38,11 @@ def test_report_and_warning() -> None:
     (line,) = health.warnings()
     assert "50 % flushed to zero" in line
     assert "8 bits: try 10" in line
+    net.accumulators()["conv2"].overflows["error"] = 3
+    net.accumulators()["conv2"].needed_bits["error"] = 35
+    said = "conv2 error: sums overflow the 32-bit accumulator (wrap): try --accumulator-bits 35"
+    assert health.collect(6) == [said]
+    assert said not in health.warnings()  # once
     fresh = NumericsHealth(net)
     fresh.load_state(health.state())
     assert fresh.report() == health.report()
