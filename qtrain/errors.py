@@ -3,6 +3,3 @@
 
 class QtrainError(Exception):
     """Something the user can put right: the message is one line naming the cause and the cure."""
-
-
-SHARE_OR_PRUNING = "a share of a layer's channels (--train GLOB:SHARE) and pruning (--prune) exclude each other"

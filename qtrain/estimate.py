@@ -7,7 +7,7 @@ from typing import Any
 
 from hwmodel import devices, network, pricing, schedule
 from hwmodel.operations import Widths
-from qtrain.errors import SHARE_OR_PRUNING, QtrainError
+from qtrain.errors import QtrainError
 
 
 def estimate_bills(
@@ -41,7 +41,9 @@ def estimate_bills(
         return [_bill(trace, plan, None, name, "inference", batch_size, kernels, clock_mhz) for name in names]
     chosen = net.choose_trained(layers, bias_only)
     if chosen.channels and prune_keep < 1:
-        raise QtrainError(SHARE_OR_PRUNING)
+        raise QtrainError(
+            "a share of the channels (--train GLOB:SHARE) and --prune-keep exclude each other; leave out one"
+        )
     plan = schedule.Schedule(
         net, widths, frozen=chosen.frozen, bias_only=chosen.bias_only, trained_channels=chosen.channels,
         momentum=momentum > 0, fused_update=fused_update, prune_keep=prune_keep,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hwmodel.network import Network
 from hwmodel.schedule import Schedule
 from hwmodel.trace import Trace
-from qtrain.errors import SHARE_OR_PRUNING, QtrainError
+from qtrain.errors import QtrainError
 from qtrain.formats.fixed import FixedTensor, carrier_dtype
 from qtrain.formats.names import FIXED
 from qtrain.layers.accumulator import Accumulator
@@ -66,7 +66,9 @@ class QuantizedNetwork(nn.Module):
         chosen = self.network.choose_trained(layers, bias_only)
         self.frozen, self.bias_only, self.trained_channels = chosen.frozen, chosen.bias_only, chosen.channels
         if self.trained_channels and not isinstance(self.pruner, NoPruning):
-            raise QtrainError(SHARE_OR_PRUNING)
+            raise QtrainError(
+                "a share of the channels (--train GLOB:SHARE) and pruning exclude each other; add --prune none"
+            )
         for unit in self.units:
             if hasattr(unit, "trains"):
                 name = unit.name

@@ -98,6 +98,20 @@ def test_wide_maps_leave_room_for_fewer_sets():
     assert [mapped.active_pes for mapped in active] == [42, 168]
 
 
+@pytest.mark.parametrize("phase", ["forward", "error", "gradient"])
+@pytest.mark.parametrize(("side", "kernel"), [(1, 1), (8, 3), (32, 3), (14, 5)])
+def test_one_channel_more_never_takes_fewer_cycles_on_eyeriss(phase, side, kernel):
+    device = devices.load("eyeriss")
+
+    def cycles(channels, out):
+        layer = Layer("c", "conv", ("x",), channels, side, side, out, side, side, kernel, kernel)
+        return sum(cost.cycles for cost in kernel_costs(Op(layer, Widths(), phase, "main", 1, out), 1.0, device))
+
+    for n in range(1, 40):
+        assert cycles(7, n) <= cycles(7, n + 1)
+        assert cycles(n, 7) <= cycles(n + 1, 7)
+
+
 def test_eyeriss_frame_rates_and_memory_accesses():
     """The published 35 and 0.7 frames/s: one constant is fitted to AlexNet's rate, VGG-16's follows."""
     device = devices.load("eyeriss")
