@@ -2,6 +2,7 @@
 
     python -m benchmarks.paper train lenet eif+emp+8bit --seeds 5 --data-dir DATA
     python -m benchmarks.paper table lenet > benchmarks/results/paper_lenet.md
+    python -m benchmarks.paper clock cifar eif+emp --data-dir DATA
     python -m benchmarks.paper train resnet110 sgd --minutes 9 --data-dir DATA     # again and again until it is done
 
 Every seed of a row is a run in a folder of its own: finished ones are reread, stopped ones continue at their last
@@ -90,6 +91,20 @@ def table(table: str, epochs: int, seeds: int, out: str) -> None:
     """Print a table of finished runs as Markdown."""
     found = TABLES[table]
     click.echo(markdown(found, Path(out) / f"{found.name}-{epochs or found.epochs}", epochs or found.epochs, seeds))
+
+
+@main.command()
+@click.argument("table", type=click.Choice(list(TABLES)))
+@click.argument("row")
+@click.option("--bits", default=8, show_default=True)
+@click.option("--steps", default=20, show_default=True)
+@click.option("--warm-up", default=4, show_default=True)
+@click.option("--data-dir", default="data", show_default=True)
+def clock(table: str, row: str, bits: int, steps: int, warm_up: int, data_dir: str) -> None:
+    """Real time of ROW's steps beside the dense ones, interleaved."""
+    from benchmarks.paper.clock import ratios, sentence
+
+    click.echo(f"{row}: {sentence(ratios(TABLES[table], row, bits, steps, warm_up, {'data.dir': data_dir}))}")
 
 
 if __name__ == "__main__":

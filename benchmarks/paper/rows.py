@@ -50,8 +50,8 @@ LENET = Table(
     "lenet",
     "LeNet on MNIST",
     {
-        "model": "lenet", "data.name": "mnist", "optimizer.lr": 0.01, "optimizer.momentum": 0.5, "optimizer.weight_decay": 0.0,
-        "optimizer.schedule": "constant", "train.batch_size": 64, "filter.rate": 0.2,
+        "model": "lenet", "data.name": "mnist", "optimizer.lr": 0.01, "optimizer.momentum": 0.5,
+        "optimizer.weight_decay": 0.0, "optimizer.schedule": "constant", "train.batch_size": 64, "filter.rate": 0.2,
         "run.devices": ("stm32l4r5", "eyeriss"),
     },
     {

@@ -49,6 +49,10 @@ class Filter(Protocol):
         """Learn from the main network's losses of the kept [k] and the uncertain [u]; returns the step's metrics."""
         ...
 
+    def extra_ram_bytes(self) -> dict[str, int]:
+        """Memory held throughout a run on the device besides the network's, by name."""
+        ...
+
     def state(self) -> dict[str, Any]:
         """Plain data a checkpoint must hold, JSON-able."""
         ...
@@ -75,6 +79,9 @@ class StatelessFilter:
         return None
 
     def learn(self, choice: Choice, kept_losses: Tensor, uncertain_losses: Tensor, step: int) -> dict[str, float]:
+        return {}
+
+    def extra_ram_bytes(self) -> dict[str, int]:
         return {}
 
     def state(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qtrain.filters.base import Choice, chance, nothing, positions
 from qtrain.filters.dead import DeadWatch
-from qtrain.filters.recent import Chances, LossQuantile, drawn
+from qtrain.filters.recent import N_LOSSES, N_SCORES, Chances, LossQuantile, drawn
 from qtrain.filters.threshold import Counts, LossThreshold
 from qtrain.formats.fixed import FixedTensor
 from qtrain.layers.loss import cross_entropy
@@ -154,6 +154,10 @@ class InstanceFilter:
         self.network.run_back(tape, self.network.logit_error(error, tape))
         self.optimizer.step(Clock(self.network.plan.seed, step), scale)
         return float(losses.mean())
+
+    def extra_ram_bytes(self) -> dict[str, int]:
+        """Of the rule by rank the recent scores, losses and weights, in 16 bits each (at most all losses are known)."""
+        return {} if self.chances.share is None else {"filter's recent": 2 * (N_SCORES + 2 * N_LOSSES)}
 
     def state(self) -> dict[str, Any]:
         return {

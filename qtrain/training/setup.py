@@ -80,7 +80,7 @@ class Job:
         optimizer = self.experiment.optimizer
         return self.net.schedule(
             momentum=optimizer.momentum > 0, weight_decay=optimizer.weight_decay > 0,
-            extra_ram_bytes=self.recipe.extra_ram_bytes(self.net),
+            extra_ram_bytes={**self.recipe.extra_ram_bytes(self.net), **self.filter.extra_ram_bytes()},
         )  # fmt: skip
 
     @property
