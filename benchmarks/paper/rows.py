@@ -46,6 +46,11 @@ class Table:
 TUNED: Options = {"optimizer.lr": 0.05}
 """The main network's rate for LeNet, chosen among 0.01, 0.02, 0.05, 0.1 (benchmarks/results/paper_settings.md)."""
 
+COSINE: Options = {
+    "optimizer.lr": 0.02, "optimizer.momentum": 0.9, "optimizer.weight_decay": 1e-4, "optimizer.schedule": "cosine",
+}  # fmt: skip
+"""The product's own optimizer: at a constant rate the noise of small batches is what the last epoch shows."""
+
 LENET = Table(
     "lenet",
     "LeNet on MNIST",
@@ -68,6 +73,12 @@ LENET = Table(
         "smb": baseline("smb", 0.25),
         "smd": baseline("smd", 0.25),
         "random": baseline("random", 0.25),
+        "sgd-cosine": COSINE,
+        "eif+emp-cosine": EIF | EMP | COSINE,
+        "eif-cosine": EIF | COSINE,
+        "eif+emp+8bit-cosine": EIF | EMP | Q8 | COSINE,
+        "random-cosine": baseline("random", 0.25) | COSINE,
+        "smd-cosine": baseline("smd", 0.25) | COSINE,
         "eif-rate-0.1": EIF | {"filter.rate": 0.1},
         "eif-rate-0.4": EIF | {"filter.rate": 0.4},
         "eif-rate-0.6": EIF | {"filter.rate": 0.6},
