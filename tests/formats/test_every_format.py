@@ -79,6 +79,22 @@ def test_at_most_two_to_the_bits_levels(name: str) -> None:
     assert len(fmt.quantize(x, scale=scale).unique()) <= 2**fmt.bits
 
 
+@pytest.mark.parametrize("name", [name for name in CHECKED if by_name(name).bits <= 8])
+def test_every_level_stays_under_every_rounding(name: str) -> None:
+    """All codes: 40,001 points up to twice the maximum that the scale is made for, and as many close to 0, meet every
+    level of up to 8 bits."""
+    fmt = by_name(name)
+    steps = torch.linspace(-3, 3, 40_001, dtype=torch.float64)
+    x = torch.cat([steps, 3.0 * torch.sign(steps) * 2.0 ** -(20 * (1 - steps.abs() / 3))]).view(1, 1, -1)
+    scale = fmt.scale_for(torch.full_like(x, 3.0) if not name.endswith("affine") else x)
+    levels = fmt.quantize(2 * x, scale=scale)
+    if name.startswith(("fixed", "int")):  # symmetric codes, or all of them
+        assert len(levels.unique()) == 2**fmt.bits - (not name.endswith("affine"))
+    for rounding in ROUNDINGS:
+        for step in range(3):
+            assert torch.equal(fmt.quantize(levels, rounding, Stream(0, step, 5), scale), levels)
+
+
 @every
 def test_nearest_halves_a_step_at_most_and_stochastic_takes_a_neighbour(name: str) -> None:
     fmt, x = by_name(name), sample()
@@ -192,6 +208,33 @@ def test_brevitas_quantizers_with_our_exponent_give_our_codes(bits: int, signed:
             for exponent in (fmt.exponent_for(float(x.abs().max())), -3):  # the second one saturates
                 theirs.scaling_impl.hold(exponent)
                 assert torch.equal(theirs(x)[0], fmt.quantize(x.clone(), exponent))
+
+
+@pytest.mark.parametrize(("name", "theirs"), [
+    ("int8", "Int8WeightPerTensorFloat"), ("int8-channel", "Int8WeightPerChannelFloat"),
+    ("fixed8", "Int8WeightPerTensorFixedPoint"), ("fixed8-channel", "Int8WeightPerTensorFixedPoint"),
+])  # fmt: skip
+@pytest.mark.parametrize("seed", range(3))
+def test_brevitas_weight_quantizers_with_their_own_scales(name: str, theirs: str, seed: int) -> None:
+    """Codes, not values: a real scale is float32 there and float64 here. A maximum just below a power of two, where
+    Brevitas' rule (divide by 128) and ours (127 codes must hold it) agree, is what both define alike."""
+    import brevitas.nn as qnn
+    import brevitas.quant as quantizers
+
+    per_channel = name.endswith("channel")
+    layer = qnn.QuantLinear(
+        24, 6, bias=False, weight_quant=getattr(quantizers, theirs), weight_scaling_per_output_channel=per_channel
+    )
+    g = torch.Generator().manual_seed(seed)
+    weight = (torch.rand(6, 24, generator=g) * 1.6 - 0.8) * 2.0 ** -torch.arange(6.0).view(6, 1)
+    weight[:, 0] = 0.9 * 2.0 ** -torch.arange(6.0)
+    layer.weight.data = weight
+    quant = layer.quant_weight()
+    fmt = by_name(name)
+    ours = fmt.quantize(layer.weight.data)
+    scale = fmt.scale_for(layer.weight.data)
+    step = scale[0] if isinstance(scale, tuple) else 2.0 ** scale.double()
+    assert torch.equal((ours.double() / step).round(), quant.int().double())
 
 
 @pytest.mark.parametrize(("wrong", "hint"), [("fixed88", "fixed8"), ("mxfp5", "mxfp"), ("e1m3", "exponent")])

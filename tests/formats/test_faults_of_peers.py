@@ -1,6 +1,9 @@
-"""Faults measured in other libraries, each of which must not happen here. (Levels, halves, sign: test_fixed.py.)"""
+"""Faults measured in other libraries, each of which must not happen here: a table of the tests that would see them, and
+those tests that have no other place."""
 
+import ast
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +15,57 @@ from qtrain.layers import NumberPlan, QuantizedNetwork, quantize
 from qtrain.layers.loss import cross_entropy
 from qtrain.layers.optimizer import FixedSGD
 from qtrain.layers.quantizer import Clock
+
+TESTS = Path(__file__).parent.parent
+FAULTS = {
+    "stochastic rounding moves values on the grid (QPyTorch, 16 bits: 0.2 %)": (
+        "formats/test_faults_of_peers.py::test_grid_values_survive_stochastic_rounding_at_sixteen_bits",
+        "formats/test_every_format.py::test_every_level_stays_under_every_rounding",
+    ),
+    "float and block formats ignore the seed (QPyTorch)": (
+        "formats/test_every_format.py::test_stochastic_rounding_is_unbiased_mirrored_and_seeded",
+        "formats/test_noise.py::test_the_global_generator_has_no_part_in_it",
+    ),
+    "stochastic rounding is asymmetric under sign (NITI: -5/4 averages -2.75)": (
+        "formats/test_fixed.py::test_stochastic_rounding_is_symmetric_under_sign",
+        "formats/test_every_format.py::test_stochastic_rounding_is_unbiased_mirrored_and_seeded",
+    ),
+    "257 levels at 8 bits (nics_fix)": (
+        "formats/test_fixed.py::test_at_most_two_to_the_bits_levels_and_none_outside_the_range",
+        "formats/test_every_format.py::test_at_most_two_to_the_bits_levels",
+    ),
+    "identical noise in all layers (Brevitas)": (
+        "formats/test_faults_of_peers.py::test_every_point_of_a_network_has_noise_of_its_own",
+        "formats/test_noise.py::test_streams_differ_by_seed_step_and_stream",
+    ),
+    "a gradient format of its own is ignored by convolutions (microxcaling)": (
+        "formats/test_faults_of_peers.py::test_a_gradient_width_of_its_own_is_obeyed_by_convolutions",
+        "reference/test_roles.py::test_any_rules_everywhere_and_in_the_first_and_last_layers",
+    ),
+    "a resume from disk changes the noise": (
+        "formats/test_faults_of_peers.py::test_going_on_from_a_saved_state_draws_the_same_noise",
+        "reference/test_same_bits.py::test_a_run_stopped_after_any_step_ends_in_the_same_weights",
+    ),
+    "half away from zero where half to even is claimed": ("formats/test_fixed.py::test_halves",),
+    "an absolute maximum of 1.0 saturates by a code (Brevitas)": (
+        "formats/test_fixed.py::test_an_amax_of_one_does_not_saturate",
+    ),
+    "integer products silently wrong on some machines (torch._int_mm, oneDNN capped to AVX2)": (
+        "reference/test_verify.py::test_this_machine_convolves_exactly",
+        "reference/test_verify.py::test_a_machine_that_does_not_gets_float64_everywhere",
+    ),
+    "sums that wrap without a word (conv2d on int8)": (
+        "reference/test_accumulators.py::test_overflows_of_all_three_passes_are_counted_alike_by_both_sides",
+    ),
+}
+
+
+@pytest.mark.parametrize("named", FAULTS.values(), ids=FAULTS.keys())
+def test_every_fault_has_its_tests(named: tuple[str, ...]) -> None:
+    for test in named:
+        path, _, function = test.partition("::")
+        tree = ast.parse((TESTS / path).read_text())
+        assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, test
 
 
 def network(plan: NumberPlan) -> tuple[QuantizedNetwork, FixedSGD]:
