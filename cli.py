@@ -10,7 +10,15 @@ from typing import Any
 import click
 
 from hwmodel.errors import HwmodelError
-from qtrain.arguments import budget_options, described, experiment_options, grid_options, number_options, option_texts
+from qtrain.arguments import (
+    budget_options,
+    described,
+    experiment_options,
+    grid_options,
+    number_options,
+    option_texts,
+    sweep_options,
+)
 from qtrain.errors import QtrainError
 
 
@@ -73,16 +81,7 @@ def simulate(file: str | None, resume: str | None, as_json: bool, **given: Any) 
 @main.command()
 @click.argument("paths", nargs=-1, metavar="[GRID.toml | RUN...]")
 @click.option("--seeds", type=int, default=None, metavar="N", help="Seeds of each setting: the seed, the next, ...")
-@click.option("--out", default="runs", show_default=True, help="Folder beneath which the runs lie.")
-@click.option("--jobs", default=0, metavar="N", help="Runs at a time; default: one a core.")
-@click.option(
-    "--engine",
-    default="local",
-    show_default=True,
-    metavar="local|ray|...",
-    help="Where runs are carried out; or what simulate's --engine takes.",
-)
-@click.option("--address", default="", help="Address of a running ray cluster; default: one on this machine.")
+@sweep_options
 @budget_options
 @click.option("--sort", default="accuracy", show_default=True, help="Or energy, time, ram, macs, bitops, setting.")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the rows as CSV.")
@@ -130,15 +129,14 @@ def compare(
 @click.argument("file", required=False, metavar="[GRID.toml]")
 @click.option("--trials", default=40, show_default=True, metavar="N", help="Settings to try.")
 @click.option("--max-lost-points", type=float, metavar="X", help="Limit: accuracy lost to dense float32, in points.")
-@click.option("--out", default="runs", show_default=True, help="Folder beneath which the runs lie.")
-@click.option("--jobs", default=0, metavar="N", help="Runs at a time; default: one a core.")
+@sweep_options
 @click.option("-o", "--output", default="recommended.toml", show_default=True, help="The recommended experiment.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, everything else on stderr.")
 @budget_options
 @grid_options
 def search(
-    file: str | None, trials: int, max_lost_points: float | None, out: str, jobs: int, output: str, as_json: bool,
-    **given: Any,
+    file: str | None, trials: int, max_lost_points: float | None, out: str, jobs: int, engine: str, address: str,
+    output: str, as_json: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Search for the best setting within hard limits on the first device (extra: search).
 
@@ -155,16 +153,16 @@ def search(
     from qtrain.report.progress import sweep_display
     from qtrain.search import Space
     from qtrain.search import search as find
-    from qtrain.sweep import Grid, read_grid
+    from qtrain.sweep import Grid, engines_apart, read_grid
 
     console = Console(stderr=as_json)
     budget = Budget(**{key: given.pop(key) for key in Budget.names()})
-    texts = option_texts(given)
+    engine, texts = engines_apart(engine, option_texts(given))
     space = Space.of((read_grid(file) if file else Grid()).with_texts(texts, 1), texts)
     with sweep_display(console) as on_change:
         found = find(
             space, budget, n_trials=trials, max_lost_points=max_lost_points, out=out, n_workers=jobs,
-            on_change=on_change,
+            engine=engine, address=address, on_change=on_change,
         )  # fmt: skip
     write_atomic(Path(output), found.to_toml().encode())
     if as_json:

@@ -78,6 +78,19 @@ def budget_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where many runs lie, and where they are carried out."""
+    where = "Where runs are carried out; or what simulate's --engine takes."
+    for option in (
+        click.option("--address", default="", help="Address of a running ray cluster; default: one on this machine."),
+        click.option("--engine", default="local", show_default=True, metavar="local|ray|...", help=where),
+        click.option("--jobs", default=0, metavar="N", help="Runs at a time; default: one a core."),
+        click.option("--out", default="runs", show_default=True, help="Folder beneath which the runs lie."),
+    ):
+        command = option(command)
+    return command
+
+
 def option_texts(given: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     """Options of `grid_options` that were given: key -> texts, in the order of the file."""
     texts: dict[str, tuple[str, ...]] = {}

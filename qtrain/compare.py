@@ -10,7 +10,7 @@ from typing import Any
 from qtrain.errors import QtrainError
 from qtrain.report import Budget, Row, compare, read_runs
 from qtrain.report.budget import Answer, each_alone_and_all
-from qtrain.sweep import ENGINES, Grid, Sweep, read_grid, run_trials
+from qtrain.sweep import Grid, Sweep, engines_apart, read_grid, run_trials
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,7 @@ def comparison(
         return compare_runs(paths, devices, execution.kernels, budget)
     if len(paths) > 1:
         raise QtrainError("give one grid file, or folders of runs")
-    if engine not in ENGINES:
-        texts, engine = {**texts, "run.engine": (engine,)}, ENGINES[0]
+    engine, texts = engines_apart(engine, texts)
     grid = (read_grid(paths[0]) if paths else Grid()).with_texts(texts, n_seeds)
     return compare_grid(
         grid, out, budget=budget, n_workers=n_workers, engine=engine, address=address, on_change=on_change

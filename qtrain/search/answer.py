@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ from qtrain.report.settings import differences, label
 from qtrain.report.table import LIMITS, answer_line
 from qtrain.search.space import Space
 from qtrain.search.trials import Trials
-from qtrain.sweep import run_trials
-from qtrain.sweep.sweep import Sweep
+from qtrain.sweep import ENGINES, Sweep, run_trials
 
 CHECKED = 3
 """Settings that are checked at another seed at most, until one keeps within the limits."""
@@ -63,6 +63,8 @@ def search(
     max_lost_points: float | None = None,
     out: str | Path = "runs",
     n_workers: int = 0,
+    engine: str = ENGINES[0],
+    address: str = "",
     on_change: Callable[[Sweep], None] | None = None,
 ) -> Found:
     """The best setting of `space` within `budget` on the base experiment's first device.
@@ -72,17 +74,18 @@ def search(
     Trials lie beneath `out` and are reused. The recommended setting holds at a second seed too; without any within
     the limits the answer is the nearest miss. Raises QtrainError if every trial failed, Interrupted on Ctrl-C.
     """
-    out, base = Path(out), space.base
+    out, base = Path(out).absolute() if engine == "ray" else Path(out), space.base
+    train = partial(run_trials, out=out, n_workers=n_workers, engine=engine, address=address)
     baseline = None
     if max_lost_points is not None:
-        baseline = _baseline_accuracy(space, out, n_workers, on_change)
+        baseline = _baseline_accuracy(train(space.baselines(), on_change=on_change))
         demanded = max(budget.min_accuracy or 0.0, baseline - max_lost_points / 100)
         budget = dataclasses.replace(budget, min_accuracy=demanded)
     trials = Trials(space, budget, n_trials, out, on_change)
-    trials.run(n_workers)
+    trials.run(n_workers, engine, address)
     if not trials.runs:
         raise QtrainError(f"no trial finished; the first: {[*trials.errors.values(), 'none was tried'][0]}")
-    answer = _checked(trials, budget)
+    answer = _checked(trials, budget, train)
     row = answer.row
     assert row is not None
     chosen = next(run.experiment for run in trials.runs if run.path == row.runs[0])
@@ -92,9 +95,8 @@ def search(
     return Found(answer, chosen, _reasons(answer, trials, baseline), baseline, trials.sweep)
 
 
-def _baseline_accuracy(space: Space, out: Path, n_workers: int, on_change: Callable[[Sweep], None] | None) -> float:
-    """The highest accuracy of dense float32 training."""
-    sweep = run_trials(space.baselines(), out, n_workers=n_workers, on_change=on_change)
+def _baseline_accuracy(sweep: Sweep) -> float:
+    """The highest accuracy of the runs of dense float32 training."""
     if not sweep.runs:
         raise QtrainError(f"the dense float32 run failed: {sweep.failed[0]['error']}")
     found = [run.result["accuracy"] for run in read_runs(sweep.runs)[0]]
@@ -103,7 +105,7 @@ def _baseline_accuracy(space: Space, out: Path, n_workers: int, on_change: Calla
     return float(max(found))
 
 
-def _checked(trials: Trials, budget: Budget) -> Answer:
+def _checked(trials: Trials, budget: Budget, train: Callable[..., Sweep]) -> Answer:
     """The best setting that keeps within the limits on average over its own seed and the next."""
     rows = compare(trials.runs)
     within = sorted((row for row in rows if not budget.misses(row)), key=budget.rank)
@@ -111,7 +113,7 @@ def _checked(trials: Trials, budget: Budget) -> Answer:
     for row in itertools.islice(within, CHECKED):
         run = next(run for run in trials.runs if run.path == row.runs[0])
         again = run.experiment.with_options({"seed": run.experiment.seed + 1})
-        sweep = run_trials([again], trials.out, n_workers=1)
+        sweep = train([again])
         runs = [run, *map(trials.read, sweep.runs)]
         both.append(compare(runs)[0])
         if not budget.misses(both[-1]):

@@ -12,8 +12,8 @@ from qtrain.report import Budget, FinishedRun, compare, read_runs
 from qtrain.search.space import Space
 from qtrain.store import Run, finished_runs
 from qtrain.sweep import worker
-from qtrain.sweep.engine import Trial, n_cores, run_local
-from qtrain.sweep.sweep import Sweep
+from qtrain.sweep.engine import Trial
+from qtrain.sweep.sweep import Sweep, carry_out
 
 GENERATION = 4
 """Trials proposed from what all before have shown: fixed, so that a search is the same on any number of cores."""
@@ -39,12 +39,11 @@ class Trials:
         self.generation: list[tuple[Any, Path]] = []
         self.study = _study(space.base.seed)
 
-    def run(self, n_workers: int) -> None:
-        """Carry out all trials in `n_workers` processes (0: one a core). Raises Interrupted on Ctrl-C."""
+    def run(self, n_workers: int, engine: str, address: str) -> None:
+        """Carry out all trials as `sweep.carry_out` does. Raises Interrupted on Ctrl-C."""
         self._advance()
         self._show()
-        n_threads = max(self.space.base.run.threads, 1)
-        run_local(self.waiting, n_workers or max(n_cores() // n_threads, 1), self._done, n_threads, self._show)
+        carry_out(self.waiting, self._done, self._show, n_workers, engine, address)
 
     def _done(self, trial: Trial, error: str) -> None:
         self.errors[trial.path] = error

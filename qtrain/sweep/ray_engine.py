@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from qtrain.errors import QtrainError
@@ -19,27 +19,30 @@ LOCK_WAIT_S = 30
 
 
 def run_ray(
-    trials: Sequence[Trial], address: str, on_done: OnDone, n_threads: int = 1,
+    waiting: list[Trial], address: str, on_done: OnDone, n_threads: int = 1,
     on_tick: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
-    """Carry out all trials on the ray cluster at `address` ("": one started on this machine), `n_threads` cores each.
+    """Carry out all trials on the ray cluster at `address` ("": one started on this machine), `n_threads` cores each,
+    and those `on_done` adds to the list, which is empty afterwards. `on_tick` is called every TICK_S.
 
-    `on_tick` is called every TICK_S.
     Raises QtrainError without ray or without the cluster, Interrupted on Ctrl-C.
     """
     with contextlib.redirect_stdout(sys.stderr):  # ray prints the cluster's news, which are no result
         ray = _connected(address)
         try:
-            _run(ray, trials, on_done, n_threads, on_tick)
+            _run(ray, waiting, on_done, n_threads, on_tick)
         finally:
             ray.shutdown()
 
 
-def _run(ray: Any, trials: Sequence[Trial], on_done: OnDone, n_threads: int, on_tick: Callable[[], None]) -> None:
+def _run(ray: Any, waiting: list[Trial], on_done: OnDone, n_threads: int, on_tick: Callable[[], None]) -> None:
     task = ray.remote(num_cpus=n_threads, max_retries=RETRIES)(train_when_free)
-    running = {task.remote(*trial.arguments()): trial for trial in trials}
+    running: dict[Any, Trial] = {}
     try:
-        while running:
+        while waiting or running:
+            while waiting:
+                trial = waiting.pop(0)
+                running[task.remote(*trial.arguments())] = trial
             for done in ray.wait(list(running), num_returns=1, timeout=TICK_S)[0]:
                 on_done(running.pop(done), _error(ray, done))
             on_tick()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
 from qtrain.store import finished_runs
 from qtrain.sweep import worker
-from qtrain.sweep.engine import Trial, n_cores, run_local
+from qtrain.sweep.engine import OnDone, Trial, n_cores, run_local
 
 ENGINES = ("local", "ray")
 
@@ -47,6 +47,11 @@ class Sweep:
         """Folders of all finished trials, in the order of the trials."""
         done = {*self.reused, *self.computed}
         return [folder for folder in self.folders if folder in done]
+
+
+def engines_apart(engine: str, texts: Mapping[str, Iterable[str]]) -> tuple[str, Mapping[str, Iterable[str]]]:
+    """The engine of a sweep, and the texts of its options: an `engine` that is none of the ENGINES is `run.engine`."""
+    return (engine, texts) if engine in ENGINES else (ENGINES[0], {**texts, "run.engine": (engine,)})
 
 
 def run_trials(
@@ -86,13 +91,29 @@ def run_trials(
             on_change(sweep)
 
     tick()
-    n_threads = max((trial.experiment.run.threads for trial in trials), default=1)
+    carry_out(trials, note, tick, n_workers, engine, address)
+    return sweep
+
+
+def carry_out(
+    waiting: list[Trial],
+    on_done: OnDone,
+    on_tick: Callable[[], None],
+    n_workers: int = 0,
+    engine: str = ENGINES[0],
+    address: str = "",
+) -> None:
+    """Carry out the trials of the list, and those `on_done` adds to it, by one of the ENGINES.
+
+    `n_workers` processes of this machine (0: one a core), or ray's cluster at `address`. Raises QtrainError, and
+    Interrupted on Ctrl-C.
+    """
+    n_threads = max((trial.experiment.run.threads for trial in waiting), default=1)
     if engine == "ray":
         from qtrain.sweep.ray_engine import run_ray
 
-        run_ray(trials, address, note, n_threads, tick)
+        run_ray(waiting, address, on_done, n_threads, on_tick)
     elif engine == "local":
-        run_local(trials, n_workers or max(n_cores() // n_threads, 1), note, n_threads, tick)
+        run_local(waiting, n_workers or max(n_cores() // n_threads, 1), on_done, n_threads, on_tick)
     else:
         raise QtrainError(f"--engine {engine}: must be one of {', '.join(ENGINES)}")
-    return sweep

@@ -70,7 +70,7 @@ def test_a_hopeless_trial_is_one_above_its_energy_or_below_its_floor():
 class _Fake(Trials):
     """Trials whose runs are made, not trained: accuracy and RAM grow with the bits."""
 
-    def run(self, n_workers=0):
+    def run(self, n_workers=0, engine="local", address=""):
         self._advance()
         while self.waiting:
             trial = self.waiting.pop(0)
