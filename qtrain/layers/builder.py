@@ -65,9 +65,6 @@ class Builder:
         if node.op != "call_module":
             return node.target, None
         module = self.gm.get_submodule(str(node.target))
-        for known in (*MAC, *NORM, *RELU, *MAX, *AVG, *ADAPTIVE, *PAD, *FLATTEN, *SKIP, *DROPOUT):
-            if isinstance(known, type) and type(module) is known:
-                return known, module
         return type(module), module
 
     def _call(self, node: fx.Node, key: Any, module: nn.Module | None) -> None:
@@ -126,6 +123,7 @@ class Builder:
         elif len(source.meta["shape"]) != 2:
             raise QtrainError(f"{self.name}: layer {self._label(node)}: flatten its input to [n, features] first")
         layer = self._layer(origin, kind, (self.alias[origin],), node)
+        layer = dataclasses.replace(layer, bias=module.bias is not None)
         if kind == "conv":
             layer = dataclasses.replace(
                 layer, kernel_height=module.kernel_size[0], kernel_width=module.kernel_size[1],
@@ -133,7 +131,6 @@ class Builder:
             )  # fmt: skip
         else:
             layer = dataclasses.replace(layer, in_channels=module.in_features, in_height=1, in_width=1)
-        layer = dataclasses.replace(layer, bias=module.bias is not None)
         self._add(Step(layer, module, pad), node)
 
     def _norm(self, node: fx.Node, source: fx.Node, module: Any, kind: str) -> None:
