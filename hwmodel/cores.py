@@ -21,9 +21,9 @@ class Core:
     """Cycles per unit of work by kernel, with integers and in float32, of the core's reference library.
 
     `bound` is the least number of cycles per product that the instruction set allows; `unpack` the cycles to take one
-    element out of a container that is not in `native_bits`; `width` factors on products of wider operands ("16x8").
-    A core may be `like` another, `scale` times as many cycles; `float_product` is what a float product and sum take
-    longer than integer ones in a direct loop.
+    element out of a container that is not in `native_bits`; `width` factors on products of wider operands ("16x8";
+    "32x32" where one of them is so wide). A core may be `like` another, `scale` times as many cycles; `float_product`
+    is what a float product and sum take longer than integer ones in a direct loop.
     """
 
     name: str

@@ -12,7 +12,7 @@ Rule = Callable[[Op], Iterator[Work]]
 
 
 def _work(op: Op, kernel: str, units: float) -> Work:
-    bits = op.widths.error_bits if op.phase in ("error", "gradient") else op.widths.activation_bits
+    bits = op.widths.stored_error_bits if op.phase in ("error", "gradient") else op.widths.activation_bits
     return Work(kernel, op.report_phase, 0, units, sram_bytes=2 * units * container_bits(bits) / 8)
 
 

@@ -140,7 +140,9 @@ def _masked(op: Op) -> Iterator[Work]:
     """The derivative of the fused activation: errors behind a clipped output are zeroed."""
     if op.layer.activation != "none":
         n_out = op.batch * op.layer.n_out * op.kept_channels / op.layer.out_channels
-        yield Work("mask", op.report_phase, 0, n_out, sram_bytes=_bytes(n_out, op.widths.error_bits) * 2 + n_out / 8)
+        yield Work(
+            "mask", op.report_phase, 0, n_out, sram_bytes=_bytes(n_out, op.widths.stored_error_bits) * 2 + n_out / 8
+        )
 
 
 def _gradient(op: Op) -> Iterator[Work]:
@@ -148,16 +150,16 @@ def _gradient(op: Op) -> Iterator[Work]:
     share = op.kept_channels / layer.out_channels
     n_error = op.batch * layer.n_out * share
     if layer.bias or op.trains == "bias":
-        yield Work("bias_gradient", phase, 0, n_error, sram_bytes=_bytes(n_error, widths.error_bits))
+        yield Work("bias_gradient", phase, 0, n_error, sram_bytes=_bytes(n_error, widths.stored_error_bits))
     if op.trains == "all":
         outputs = layer.n_weights * share
         if kind in ("conv", "pointwise"):
             pixels = op.batch * layer.out_height * layer.out_width
             columns = pixels * layer.reduction * layer.groups
             yield _gathered(op, "transpose", columns, pixels * taps(op), widths.activation_bits)
-            yield _gathered(op, "transpose", n_error, pixels, widths.error_bits)
+            yield _gathered(op, "transpose", n_error, pixels, widths.stored_error_bits)
         kernel = kind + "_gradient"
-        yield _product(op, kernel, outputs, (widths.error_bits, widths.activation_bits), 0.0)
+        yield _product(op, kernel, outputs, (widths.stored_error_bits, widths.activation_bits), 0.0)
     yield from _requantized(op, "requantize_gradient", op.n_trained)
 
 
@@ -176,7 +178,7 @@ def _select(op: Op) -> Iterator[Work]:
     """Channel importance (sum of |error| times sum of |weight|), then a partial sort of the channels."""
     layer = op.layer
     yield Work("select", op.report_phase, op.macs, op.macs,
-               sram_bytes=_bytes(op.batch * layer.n_out, op.widths.error_bits)
+               sram_bytes=_bytes(op.batch * layer.n_out, op.widths.stored_error_bits)
                + _bytes(layer.n_weights, op.widths.weight_bits))  # fmt: skip
     k = layer.out_channels
     yield Work("sort", op.report_phase, 0, k * max(1, k.bit_length()), sram_bytes=4.0 * k)

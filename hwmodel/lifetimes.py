@@ -158,7 +158,7 @@ class Step:
             return
         for name in layer.inputs:
             source = self.layers[name]
-            n_bytes = self.packing.bytes(self.n_backward * source.n_out, self.widths(layer.name).error_bits)
+            n_bytes = self.packing.bytes(self.n_backward * source.n_out, self.widths(layer.name).stored_error_bits)
             yield Tenant(name, "errors", n_bytes, first, max(first, self.error_read(source, layer)))
 
     def error_read(self, layer: Layer, writer: Layer) -> int:

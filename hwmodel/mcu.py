@@ -93,7 +93,7 @@ def _width(work: Work, floating: bool, core: Core) -> float:
     if floating:
         return 1.0
     wide, narrow = sorted((max(8, container_bits(bits)) for bits in work.bits), reverse=True)
-    return 1.0 if wide == 8 else core.width[f"{wide}x{narrow}"]
+    return 1.0 if wide == 8 else core.width[f"{wide}x{narrow}" if wide < 32 else "32x32"]
 
 
 def configured(device: Device, kernels: str | None, clock_mhz: float | None) -> Device:

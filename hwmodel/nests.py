@@ -97,9 +97,9 @@ def nests(op: Op) -> tuple[Nest, ...]:
         stored = w.norm_bits if layer.normalized else w.activation_bits
         return (Nest(g, op.batch, k, c, rows, cols, r, s, stride, 1, *image, w.activation_bits, w.weight_bits, stored),)
     if op.phase == "gradient":
-        bits = (w.activation_bits, w.error_bits, w.gradient_bits)
+        bits = (w.activation_bits, w.stored_error_bits, w.gradient_bits)
         return (Nest(g, c, k, op.batch, r, s, rows, cols, 1, stride, *image, *bits),)
-    bits = (w.error_bits, error_weight_bits(layer, w), w.error_bits)
+    bits = (w.error_bits, error_weight_bits(layer, w), w.stored_error_bits)
     phases = product(_phases(r, layer.stride_height), _phases(s, layer.stride_width))
     return tuple(
         Nest(g, op.batch, c, k, rows, cols, taps_r, taps_s, 1, 1, rows, cols, *bits, follows=i > 0)

@@ -72,6 +72,13 @@ class Widths:
     mean_bits: int = 24  # and its running statistics
     variance_bits: int = 24
     weight_alignment: int = 0  # bits by which weights widen where the exponents of their output channels meet
+    fine_error_bits: int = 0  # of the errors as stored and read by the weight gradient, where not error_bits
+
+    @property
+    def stored_error_bits(self) -> int:
+        """Bits of an error map in memory: where errors are kept finer, their error_bits are those of a copy that the
+        input error is computed from."""
+        return self.fine_error_bits or self.error_bits
 
     @classmethod
     def uniform(cls, bits: int) -> Widths:

@@ -110,5 +110,5 @@ def _software_buffers(op: Op, packing: Packing) -> dict[str, int]:
     transposes = 0
     if layer.kind == "conv" and op.trains == "all":
         n_error = layer.n_out // layer.out_channels * (op.trained_channels or layer.out_channels)
-        transposes = packing.bytes(layer.n_in, w.activation_bits) + packing.bytes(n_error, w.error_bits)
+        transposes = packing.bytes(layer.n_in, w.activation_bits) + packing.bytes(n_error, w.stored_error_bits)
     return {"transposes": transposes, "accumulators": max(0, accumulators)}

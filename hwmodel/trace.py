@@ -157,9 +157,9 @@ def _product_bits(op: Op) -> int:
     pairs = {
         "forward": (w.activation_bits, w.weight_bits),
         "error": (w.error_bits, error_weight_bits(op.layer, w)),
-        "gradient": (w.error_bits, w.activation_bits),
+        "gradient": (w.stored_error_bits, w.activation_bits),
         "update": (w.master_bits, w.master_bits),
-        "select": (w.error_bits, 1),  # an accumulation: nothing is multiplied
+        "select": (w.stored_error_bits, 1),  # an accumulation: nothing is multiplied
     }
     first, second = pairs[op.phase]
     return first * second

@@ -14,7 +14,7 @@ from qtrain.experiment.layers import LayerRule
 from qtrain.experiment.learning import Adversarial, Contrast, SelfAdaptive, Sinkhorn, Stream
 from qtrain.experiment.methods import Filter, Prune
 from qtrain.experiment.options import Interval, Section, nearest, option
-from qtrain.experiment.sections import PRESETS, Data, Execution, Numbers, Optimizer, Train, chosen, written_out
+from qtrain.experiment.sections import COMPANIONS, Data, Execution, Numbers, Optimizer, Train, chosen, written_out
 from qtrain.globs import matching
 
 
@@ -141,21 +141,21 @@ class Experiment(Section):
         """16 hexadecimal digits of those keys and of the code that computes the result: the run's id."""
         return digest(self, code_version())
 
-    def _without_momentum(self, tables: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`tables` with no momentum and decay for an update that has none, where it is chosen and they are not."""
-        if self.numbers.update == "shift" or not _shifts(tables):
-            return tables
-        none: dict[str, dict[str, Any]] = {
-            "optimizer": {"momentum": 0.0, "weight_decay": 0.0},
-            "filter": {"momentum": 0.0},
+    def _accompanied(self, tables: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`tables` with what a plan that they choose says of other sections."""
+        numbers = tables.get("numbers")
+        plan = numbers.get("plan", "") if isinstance(numbers, Mapping) else ""
+        found = COMPANIONS.get(plan, {}) if isinstance(plan, str) and plan != self.numbers.plan else {}
+        given = {key: tables.get(key, {}) for key in found}
+        return {
+            **tables,
+            **{key: {**found[key], **value} for key, value in given.items() if isinstance(value, Mapping)},
         }
-        given = {key: tables.get(key, {}) for key in none}
-        return {**tables, **{key: {**none[key], **value} for key, value in given.items() if isinstance(value, Mapping)}}
 
     def _updated(self, tables: Mapping[str, Any]) -> "Experiment":
         known = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         changes: dict[str, Any] = {}
-        for key, value in self._without_momentum(tables).items():
+        for key, value in self._accompanied(tables).items():
             if key not in known:
                 raise _unknown(key)
             if key == "layers":
@@ -166,15 +166,6 @@ class Experiment(Section):
             else:
                 changes[key] = value
         return replace(self, **changes)
-
-
-def _shifts(tables: Mapping[str, Any]) -> bool:
-    """Whether the changes choose the update by shifts."""
-    numbers = tables.get("numbers")
-    if not isinstance(numbers, Mapping):
-        return False
-    plan = numbers.get("plan")
-    return "shift" in (numbers.get("update"), PRESETS.get(plan, {}).get("update") if isinstance(plan, str) else None)
 
 
 def _update_section(section: Any, values: object) -> Any:

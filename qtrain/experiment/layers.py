@@ -11,8 +11,8 @@ from qtrain.experiment.methods import Prune
 from qtrain.experiment.options import checked, convert, nearest
 from qtrain.experiment.sections import Numbers, Train, written_out
 
-_FIELDS = {f.name: f for f in dataclasses.fields(Numbers) if f.name not in ("plan", "update")}
-_VALID = "prune_keep, norm and the keys of [numbers] but plan and update"
+_FIELDS = {f.name: f for f in dataclasses.fields(Numbers) if f.name not in ("plan", "update", "bi_precision")}
+_VALID = "prune_keep, norm and the keys of [numbers] but plan, update and bi_precision"
 _FIELDS["prune_keep"] = next(f for f in dataclasses.fields(Prune) if f.name == "keep")
 _FIELDS["norm"] = next(f for f in dataclasses.fields(Train) if f.name == "norm")
 

@@ -11,7 +11,7 @@ from qtrain.experiment.options import BELOW_ONE, KEPT, NOT_NEGATIVE, POSITIVE, S
 from qtrain.formats import names
 
 WIDTH = Interval(2, 16)
-PLANS = ("fixed", "float32", "niti8")
+PLANS = ("fixed", "float32", "niti8", "banner8")
 UPDATES = ("sgd", "shift")
 ROLES = ("weight", "activation", "error", "gradient")
 COUNT = Interval(0, 10**9)
@@ -76,6 +76,7 @@ class Numbers(Section):
     gradient_scale: str = option("dynamic", "where the weight gradients' exponents come from", valid=SCALES)
 
     update: str = option("sgd", "sgd, or shift: the gradient shifted by the rate, without momentum", valid=UPDATES)
+    bi_precision: bool = option(False, "keep errors in float32; error_bits are those the input errors are made of")
 
     def cross_check(self) -> None:
         if self.update == "shift" and not self.master_format == self.gradient_format == names.FIXED:
@@ -111,12 +112,24 @@ ROLE_WIDTHS = tuple(f"{role}_bits" for role in ROLES)
 
 PRESETS: dict[str, dict[str, Any]] = {
     "niti8": dict.fromkeys((*ROLE_WIDTHS, "master_bits", "norm_bits"), 8) | {"scale": "dynamic", "update": "shift"},
+    "banner8": dict.fromkeys((*ROLE_WIDTHS, "norm_bits"), 8)
+    | dict.fromkeys(("weight_format", "activation_format", "error_format"), "int-affine")
+    | dict.fromkeys(("gradient_format", "master_format", "momentum_format"), names.FLOAT32)
+    | {"activation_scale": "moving-average", "error_scale": "dynamic", "bi_precision": True},
 }
 """What a plan says of the other keys when it is chosen; keys given besides win.
 
 niti8: Wang et al. 2020, "NITI: Training Integer Neural Networks Using Integer-only Arithmetic", arXiv 2009.13108: int8
 tensors with one exponent of their own maximum, 32-bit sums, weights that are their own master, no momentum.
+banner8: Banner et al. 2018, "Scalable Methods for 8-bit Training of Neural Networks", arXiv 1805.11046: integers
+between smallest and largest value, averaged for activations; errors rounded stochastically for the input error alone;
+range normalization; masters in float32.
 """
+COMPANIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "niti8": {"optimizer": {"momentum": 0.0, "weight_decay": 0.0}, "filter": {"momentum": 0.0}},
+    "banner8": {"train": {"norm": "range"}},
+}
+"""What a plan says of other sections when it is chosen; keys given besides win."""
 
 
 def chosen(plan: str, before: str) -> dict[str, Any]:

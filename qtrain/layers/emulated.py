@@ -99,6 +99,8 @@ class EmulatedQuantizer(Quantizer):
         """As Quantizer's, with the exponent of the grid: of its largest block, of an integer's step."""
         scale = self.format.scale_for(x) if isinstance(self.format, BlockFloat | Microscaling) else scale
         low, high = self.format.limits(scale)
+        if isinstance(scale, tuple):  # a zero point between two codes moves the ends by up to half a step
+            low, high = low - scale[0] / 2, high + scale[0] / 2
         nonzero = x != 0
         exponent = int(scale.max()) if isinstance(scale, Tensor) else scale
         if isinstance(scale, tuple):

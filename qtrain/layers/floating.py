@@ -40,7 +40,7 @@ class AutogradUnit:
     """A normalization in float32 on the master's parameters, whose backward is PyTorch's: that of the float32 plan, and
     of a network any of whose activations or errors is no fixed point.
 
-    `output` stores what the layer returns, `error` its input error, `gradient` each parameter's gradient.
+    `output` stores what the layer returns, `error` its input error, `gradient` makes each parameter's point.
     """
 
     def __init__(
@@ -48,7 +48,9 @@ class AutogradUnit:
         gradient: Callable[[str], Callable[..., FixedTensor]],
     ) -> None:  # fmt: skip
         self.name, self.layer, self.module = layer.name, layer, module
-        self.output, self.error, self.gradient = output, error, gradient
+        self.output, self.error = output, error
+        roles = {"weight": "scale_gradient", "bias": "shift_gradient"}
+        self.gradients = {n: gradient(roles[n]) for n, p in module.named_parameters() if p.requires_grad}
         self.trains = "all"
 
     def forward(self, tape: Tape, x: FixedTensor) -> FixedTensor:
@@ -68,10 +70,10 @@ class AutogradUnit:
         g = g.to(y.dtype)
         if tape.narrowed is not None:  # the other instances bring no error
             g = torch.zeros_like(y).index_copy_(0, tape.narrowed, g)
-        named = [(n, p) for n, p in self.module.named_parameters() if p.requires_grad and self._learns(n)]
+        named = [(n, p) for n, p in self.module.named_parameters() if n in self.gradients and self._learns(n)]
         results = torch.autograd.grad(y, [leaf, *(p for _, p in named)], g)
         for (name, parameter), gradient in zip(named, results[1:], strict=True):
-            values = self.gradient(name)(gradient, tape.clock).values
+            values = self.gradients[name](gradient, tape.clock).values
             parameter.grad = values if parameter.grad is None else parameter.grad + values
         if not needed:
             return (None,)

@@ -33,6 +33,7 @@ class MacQuantizers:
     error: Rounder  # of the layer's input
     gradient: Rounder
     bias_gradient: Rounder
+    sent: Rounder | None = None  # bi-precision: of the copy of the output's error that the input error is made of
 
 
 class MacUnit:
@@ -105,11 +106,14 @@ class MacUnit:
         learns = self.trains == "all", self._learns_bias
         mask = needed, *learns
         x, units = FixedTensor(source, exponent), shared_units(weight, self.layer.groups)
-        d_input, bound = None, 0.0
+        d_input, bound, only = None, 0.0, (True, False, False)
+        if self.q.sent is not None and needed:
+            copy, mask = self.q.sent(delta, tape.clock, tape.rows), (False, *learns)
+            kept = weight if channels is None else without(delta, weight, channels, gathered=False)[1]
+            (d_input, *_), (bound, *_) = self._exact_back(copy, x, kept, units, only)
         if self.trained_channels and any(learns):  # a smaller weight gradient beside a whole input error
             channels, mask = torch.arange(self.trained_channels), (False, *learns)
-            if needed:
-                only = (True, False, False)
+            if needed and d_input is None:
                 (d_input, *_), (bound, *_) = self._exact_back(
                     FixedTensor(delta, error.exponent), x, weight, units, only
                 )
