@@ -39,6 +39,7 @@ REPORT_PHASES = (
 )  # fmt: skip
 MAX_CHANNELS, MAX_SIDE, MAX_STRIDE = 2**24, 2**16, 128
 """Bounds of a layer's shape: far beyond any network, small enough that every sum is exact and no pricing loop long."""
+FLOAT_BITS = 32
 STOCHASTIC_ROLES = ("weight", "activation", "error", "gradient", "update")
 """What may be rounded stochastically; updates are masters and momentum."""
 ALIGNMENT_BITS = 8
@@ -72,13 +73,12 @@ class Widths:
     mean_bits: int = 24  # and its running statistics
     variance_bits: int = 24
     weight_alignment: int = 0  # bits by which weights widen where the exponents of their output channels meet
-    fine_error_bits: int = 0  # of the errors as stored and read by the weight gradient, where not error_bits
+    bi_precision: bool = False  # errors lie in float32; their error_bits are a copy's, for the input error
 
     @property
     def stored_error_bits(self) -> int:
-        """Bits of an error map in memory: where errors are kept finer, their error_bits are those of a copy that the
-        input error is computed from."""
-        return self.fine_error_bits or self.error_bits
+        """Bits of an error map in memory, and as the weight gradient reads it."""
+        return FLOAT_BITS if self.bi_precision else self.error_bits
 
     @classmethod
     def uniform(cls, bits: int) -> Widths:

@@ -109,7 +109,7 @@ def build_units(steps: list[Step], plan: NumberPlan, pruner: Pruner) -> tuple[li
 def _native_unit(step: Step, widths: Widths, bits: int, positive: bool, points: _Points, pruner: Pruner) -> Any:
     from qtrain.layers.native import NativeUnit
 
-    if points.plan.bi_precision:
+    if points.plan.widths.bi_precision:
         raise QtrainError(f"{step.layer.name}: Brevitas layers have one error map; leave out numbers.bi_precision")
     name = step.layer.name
     roles = ["error", "error2"][: max(len(step.layer.inputs), 1)]
@@ -134,7 +134,7 @@ def _unit(step: Step, widths: Widths, bits: int, positive: bool, points: _Points
         return points.point(name, "output", bits, signed=not positive, scale=scale, activation=layer.activation)
 
     def error(role: str = "error") -> Callable[..., FixedTensor]:
-        if points.plan.bi_precision:
+        if points.plan.widths.bi_precision:
             return PassThrough()
         return points.point(name, role, widths.error_bits)
 
@@ -144,7 +144,7 @@ def _unit(step: Step, widths: Widths, bits: int, positive: bool, points: _Points
     if layer.kind in MAC_KINDS:
         assert isinstance(step.module, (nn.Conv2d, nn.Linear))
         weight = points.point(name, "weight", widths.weight_bits)
-        sent = points.point(name, "error", widths.error_bits) if points.plan.bi_precision else None
+        sent = points.point(name, "error", widths.error_bits) if points.plan.widths.bi_precision else None
         quantizers = MacQuantizers(weight, output(), error(), gradient("gradient"), gradient("bias_gradient"), sent)
         accumulator = Accumulator(widths.accumulator_bits, points.plan.rules_for(name).accumulator)
         return MacUnit(layer, step.module, step.pad, quantizers, pruner, accumulator)
@@ -170,7 +170,7 @@ def _unit(step: Step, widths: Widths, bits: int, positive: bool, points: _Points
         return AvgPoolUnit(layer, step.padding, output(), error())
     if layer.kind == "shortcut":
         return ShortcutUnit(layer, *_movers(step.moves))
-    stored = PassThrough() if points.plan.bi_precision else None
+    stored = PassThrough() if points.plan.widths.bi_precision else None
     return LossPoint(layer, stored or points.point(name, "error", widths.error_bits, scale="dynamic"))
 
 

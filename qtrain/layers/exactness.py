@@ -13,7 +13,7 @@ def not_verifiable(plan: NumberPlan, layers: Sequence[Layer]) -> str:
     """Why no integer reference of a plan exists, in a few words; empty where one does."""
     if plan.floating:
         return "float sums depend on their order"
-    if plan.bi_precision:
+    if plan.widths.bi_precision:
         return "its weight gradient is not quantized"
     unusual = dict.fromkeys(plan.formats_for(layer.name).unusual for layer in layers)
     found = next((formats for formats in unusual if formats), "")

@@ -103,7 +103,6 @@ class NumberPlan:
     seed: int = 0
     formats: Formats = Formats()
     update: str = "sgd"
-    bi_precision: bool = False  # stored errors are float32, their error_bits those the input errors are made of
 
     @classmethod
     def fixed(

@@ -100,9 +100,8 @@ def number_plan(experiment: Experiment) -> NumberPlan:
     widths = rules.priced(Widths(**{f.name: given[f.name] for f in dataclasses.fields(Widths) if f.name in given}))
     layers = {rule.glob: dict(rule.values) for rule in experiment.layers}
     formats = Formats(**{f.name: given[f.name] for f in dataclasses.fields(Formats)})
-    widths = dataclasses.replace(formats.widened(widths), fine_error_bits=32 if numbers.bi_precision else 0)
-    update, fine = numbers.update, numbers.bi_precision
-    return NumberPlan(numbers.plan, widths, rules, layers, experiment.seed, formats, update, fine)
+    widths = formats.widened(widths)
+    return NumberPlan(numbers.plan, widths, rules, layers, experiment.seed, formats, numbers.update)
 
 
 def build(experiment: Experiment) -> Job:

@@ -37,6 +37,8 @@ def another_value(option):
 
 def changed(option):
     extra = {option.key.replace("schedule", "milestones"): (5,)} if option.key.endswith(".schedule") else {}
+    if option.key == "numbers.update":  # shifts know neither momentum nor decay
+        extra = {"optimizer.momentum": 0.0, "optimizer.weight_decay": 0.0, "filter.momentum": 0.0}
     return DEFAULT.with_options({option.key: another_value(option)} | extra)
 
 
