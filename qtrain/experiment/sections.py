@@ -74,7 +74,6 @@ class Numbers(Section):
     activation_scale: str = option("", "where the activations' exponents come from; empty: scale", valid=("", *SCALES))
     error_scale: str = option("", "where the error maps' exponents come from; empty: scale", valid=("", *SCALES))
     gradient_scale: str = option("dynamic", "where the weight gradients' exponents come from", valid=SCALES)
-
     update: str = option("sgd", "sgd, or shift: the gradient shifted by the rate, without momentum", valid=UPDATES)
     bi_precision: bool = option(False, "keep errors in float32; error_bits are those the input errors are made of")
 

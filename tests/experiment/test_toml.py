@@ -32,6 +32,8 @@ def values(option):
         return st.sampled_from(("fixed", "float32"))
     if option.key == "numbers.master_bits":
         return st.integers(16, 32)
+    if option.key == "numbers.accumulator_bits":
+        return st.just(0) | st.integers(8, 64)
     if option.key == "prune.gamma_error":
         return st.floats(1e-300, 1e300)
     if option.key.endswith("_format"):  # of those that exist at every width the other keys draw
