@@ -79,11 +79,10 @@ def test_peak_is_the_largest_moment_and_its_tenants_sum_to_it(network, batch):
 @given(networks(), BATCHES, BITS, BITS)
 def test_fewer_bits_never_need_more(network, batch, one, other):
     few, many = sorted((one, other))
-    assert (
-        peak(schedules(network, few), batch).peak_ram_bytes
-        <= peak(schedules(network, many), batch).peak_ram_bytes
-        <= peak(schedules(network, 32), batch).peak_ram_bytes
-    )
+    peaks = [peak(schedules(network, bits), batch).peak_ram_bytes for bits in (few, many, 32)]
+    assert peaks[0] <= peaks[1]
+    if many <= 8:  # above, a layer's gradient is summed in 64 bits, where float32's sums are 32 wide
+        assert peaks[1] <= peaks[2]
 
 
 @given(networks(), BATCHES, BATCHES)
