@@ -90,6 +90,26 @@ def test_the_prediction_is_the_mean_of_the_last_thresholds(lab):
     assert pruner.state()["thresholds"]["conv"][0] == 0.4
 
 
+def test_an_error_map_without_an_error_has_no_threshold_and_no_density(lab):
+    """0 / max(0, 1): a mini-batch that a ReLU masks whole stops nothing."""
+    error = FixedTensor(torch.zeros(4, 8, 6, 6), -9)
+    pruner = StochasticGradientPruning(0.9, 1)
+    for step in range(3):
+        left, channels, share = pruner.prune(error, None, lab.conv(activation="relu"), lab.tape(step))
+        assert not left.any()
+        assert (channels, share) == (None, 0.0)
+    assert list(pruner.state()["thresholds"]["conv"]) == [0.0]
+    assert density(torch.zeros(0)) == 1.0
+
+
+def test_a_linear_layer_counts_as_dense(lab):
+    """Its error is not pruned, and its zeros skip nothing."""
+    error = lab.codes(4, 8, sparse=0.9)
+    left, channels, share = primed(lab, 0.1).prune(error, None, lab.conv(kind="linear", size=1), lab.tape())
+    assert torch.equal(left, error.values)
+    assert (channels, share) == (None, 1.0)
+
+
 def test_zeros_stay_zero(lab):
     """A mask's zeros get no gradient back: what pruning on the other side of the mask would have left."""
     error = lab.codes(4, 8, 6, 6, sparse=0.7)

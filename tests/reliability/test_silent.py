@@ -28,6 +28,8 @@ SMALL = {"train.steps": 6, "train.batch_size": 16, "run.engine": "torch", "prune
 CASES = {
     # no loss reaches 50, so that the filter learns in one long step to drop everything; DEAD_STEPS is patched to 3
     "dead filter": ({"filter.threshold": 50.0, "filter.lr": 0.5, "filter.audit": 0.0}, "the filter has kept nothing"),
+    # a threshold that no loss falls below: nothing is ever low
+    "useless filter": ({"filter.threshold": 2.0**-16, "filter.adaptive": False}, "the filter has kept all"),
     # 2 bits, codes -1, 0, 1: a step as large as the largest error
     "numerics": ({"numbers.error_bits": 2, "filter.kind": "none"}, "flushed to zero"),
 }
