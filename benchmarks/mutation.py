@@ -5,11 +5,11 @@
 
 Cosmic Ray says what can be mutated and how (operators, comparisons, numbers, constants, conditions, loops, decorators).
 A room's places are drawn evenly, without repetition, and at each place one of its mutants: otherwise a plus, which
-Cosmic Ray replaces in eleven ways, would outweigh a comparison. What only type checkers read is no mutant. Each is
-put before the tests of its room alone, in a clone of HEAD, until one fails: in a fork of one session, which costs a
-tenth of a start (mutation_session.py), where only functions change, else (and with --only) freshly imported. One that
-takes ten times the processor time of the whole room is killed too (it loops). One JSON object a mutant, appended: a
-second run goes on.
+Cosmic Ray replaces in eleven ways, would outweigh a comparison. What only type checkers read is no mutant, nor are
+`frozen` and `slots`. Each is put before the tests of its room alone, in a clone of HEAD, until one fails: in a fork of
+one session, which costs a tenth of a start (mutation_session.py), where only functions change, else (and with --only)
+freshly imported. One that takes ten times the processor time of the whole room is killed too (it loops). One JSON
+object a mutant, appended: a second run goes on.
 """
 
 from __future__ import annotations

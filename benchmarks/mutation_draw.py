@@ -23,7 +23,13 @@ ROOMS = {
 
 
 class _Plain(ast.NodeTransformer):
-    """Drops what only type checkers look at: annotations and `if TYPE_CHECKING`."""
+    """Drops what no behaviour hangs on: annotations, `if TYPE_CHECKING`, a dataclass' `frozen` and `slots`."""
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        for call in node.decorator_list:
+            if isinstance(call, ast.Call):
+                call.keywords = [word for word in call.keywords if word.arg not in ("frozen", "slots")]
+        return self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> ast.AST:
         checking = any(isinstance(part, ast.Name) and part.id == "TYPE_CHECKING" for part in ast.walk(node.test))
@@ -64,7 +70,7 @@ def mutants(path: Path) -> dict[tuple[int, int], list[dict[str, Any]]]:
 
 
 def mutated(path: Path, mutant: dict[str, Any]) -> str | None:
-    """The file's text with the mutant in it; None where nothing changes but for type checkers."""
+    """The file's text with the mutant in it; None where nothing changes in what it does."""
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator
 
