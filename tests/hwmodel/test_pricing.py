@@ -38,6 +38,7 @@ def test_the_json_of_a_bill() -> None:
     assert {"layer", "kind", "phase", "macs", "cycles", "energy_j"} == set(data["by_layer"][0])
     assert sum(row["macs"] for row in data["by_layer"]) == STEP.step(2).macs()
     assert data["cr2032_lasts"] == pytest.approx(CR2032_J / data["energy_j"])
+    assert pytest.approx(2430) == CR2032_J  # 0.225 A x 3600 s x 3 V
     assert any("extrapolation" in note for note in data["notes"])
 
 

@@ -1,0 +1,79 @@
+"""Filters at the edges of their counts: the step at which a limit is reached, ties, empty and single instances."""
+
+import pytest
+import torch
+
+from qtrain import filters, models
+from qtrain.filters.dead import DeadWatch
+from qtrain.filters.instance import HIGH, LOW
+from qtrain.filters.selective_backprop import SelectiveBackprop
+from qtrain.filters.threshold import LEAST, Counts, LossThreshold
+from qtrain.layers import NumberPlan, quantize
+
+
+def steps_until_dead(watch: DeadWatch, streamed: int) -> int:
+    """How many mini-batches of which nothing is kept it takes."""
+    return next(n for n in range(1, 2000) if watch.update(streamed, 0))
+
+
+@pytest.mark.parametrize(("streamed", "steps"), [(20, 50), (19, 53), (1000, 50), (1, 1000)])
+def test_a_filter_is_dead_at_the_step_that_reaches_both_limits(streamed, steps):
+    """50 steps and 1000 instances: 50 x 20 = 1000; 52 x 19 = 988 < 1000 <= 53 x 19; 1000 in each of 50; 1000 x 1."""
+    watch = DeadWatch()
+    assert steps_until_dead(watch, streamed) == steps
+    assert not watch.update(streamed + 1, 1)
+    assert steps_until_dead(watch, streamed) == steps  # what was counted before a kept instance does not count
+
+
+def test_the_threshold_sinks_to_the_step_of_fixed_point_losses_and_no_further():
+    """Halved from 1 while nothing is kept: 2^-16 after 16 mini-batches, and after 20."""
+    threshold = LossThreshold(0.5, 1.5, 0.5, 10, 1.0, True, "true-high")
+    values = []
+    for _ in range(20):
+        threshold.update(Counts(8, 0, 0, 0, 0))
+        values.append(threshold.value)
+    assert values == [2.0 ** -min(n, 16) for n in range(1, 21)]
+    assert LEAST == 2.0**-16
+
+
+def test_an_untrained_filter_network_is_nearly_undecided():
+    """Its last layer a 64th of what it was; the bias says "high" with 1 / (1 + e^-0.1) = 52.5 %."""
+    made = models.build("slimmer-lenet", (1, 8, 8), 2, 3)
+    before = quantize(made, (1, 8, 8), NumberPlan.fixed(8)).units[-2].module.weight.detach().clone()
+    net = quantize(models.build("slimmer-lenet", (1, 8, 8), 2, 3), (1, 8, 8), NumberPlan.fixed(8))
+    filters.start_undecided(net)
+    last = net.units[-2].module
+    assert torch.equal(last.weight, before / 64)
+    bias = last.bias.detach()
+    assert float(torch.softmax(bias, 0)[HIGH]) == pytest.approx(0.525, abs=5e-4)
+    assert bias[LOW] == 0
+
+
+@pytest.mark.parametrize("m", [1, 2, 7])
+def test_the_shares_reported_are_those_of_the_mini_batch(lab, m):
+    filter_ = lab.make("instance", steer="true-high", audit=0.5)
+    for kept, uncertain, _, metrics in lab.run(filter_, range(6), m):
+        assert metrics["kept_share"] == len(kept) / m
+        assert metrics["uncertain_share"] == len(uncertain) / m
+
+
+def test_an_empty_mini_batch_counts_nothing(lab):
+    filter_ = lab.make("instance", steer="true-high")
+    images, labels = lab.stream(0, 0)
+    choice = filter_.choose(images, labels, 0)
+    metrics = filter_.learn(choice, torch.zeros(0), torch.zeros(0), 0)
+    assert (metrics["kept_share"], metrics["uncertain_share"]) == (0.0, 0.0)
+    assert filter_.state()["threshold"]["history"] == [[0, 0, 0, 0, 0]]
+
+
+def test_selective_backprop_remembers_the_last_1024_losses():
+    """The window of the published code; a loss that has left it raises no percentile any more."""
+    filter_ = SelectiveBackprop(0)
+    filter_.backward_rows(torch.arange(1025.0))
+    assert filter_.state()["history"] == [float(n) for n in range(1, 1025)]
+
+
+def test_equal_losses_all_go_back():
+    """None is above another, so that each one's percentile is 1, and 1^beta = 1."""
+    filter_ = SelectiveBackprop(0, keep=0.25)
+    assert filter_.backward_rows(torch.full((16,), 0.5)).tolist() == list(range(16))
