@@ -35,12 +35,14 @@ class Meter:
         print(json.dumps(taken | more), flush=True)
 
 
-def serve(step: Callable[[], object]) -> None:
-    """Run as many steps as each line on stdin says."""
+def serve(step: Callable[[], object], settle: Callable[[], object] | None = None) -> None:
+    """Run as many steps as each line on stdin says; `settle` waits for what is still under way."""
     meter = Meter()
     while n := meter.wait():
         for _ in range(n):
             step()
+        if settle is not None:
+            settle()
         meter.answer()
 
 

@@ -16,7 +16,7 @@ def available(variant: str) -> bool:
     return needs is None or importlib.util.find_spec(needs) is not None
 
 
-def inputs(model: str, batch: int):
+def inputs(model: str, batch: int, device: str):
     """(what is known of a model, random images, random labels)."""
     import torch
 
@@ -25,10 +25,11 @@ def inputs(model: str, batch: int):
     about = info(model)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(batch, *about.input_shape, generator=generator)
-    return about, x, torch.randint(0, about.n_classes, (batch,), generator=generator)
+    labels = torch.randint(0, about.n_classes, (batch,), generator=generator)
+    return about, x.to(device), labels.to(device)
 
 
-def make_step(variant: str, model: str, batch: int):
+def make_step(variant: str, model: str, batch: int, device: str):
     """A function that does one training step of `variant`."""
     import torch
     import torch.nn.functional as F
@@ -36,9 +37,9 @@ def make_step(variant: str, model: str, batch: int):
     from qtrain.models import build
 
     if variant in OURS:
-        return our_network(variant, model, batch)[1]
-    _, x, labels = inputs(model, batch)
-    module = build(model, seed=0)
+        return our_network(variant, model, batch, device)[1]
+    _, x, labels = inputs(model, batch, device)
+    module = build(model, seed=0).to(device)
     if variant == "brevitas":
         with_brevitas(module)
     optimizer = torch.optim.SGD(module.parameters(), LR, MOMENTUM, weight_decay=DECAY)
@@ -50,13 +51,15 @@ def make_step(variant: str, model: str, batch: int):
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(run(x), labels).backward()
+        with torch.autocast(device, torch.bfloat16, enabled=variant == "bf16"):
+            loss = F.cross_entropy(run(x), labels)
+        loss.backward()
         optimizer.step()
 
     return step
 
 
-def our_network(engine_name: str, model: str, batch: int):
+def our_network(engine_name: str, model: str, batch: int, device: str = "cpu"):
     """(network, a function that does one of its training steps) at 8 bits."""
     import torch
 
@@ -68,8 +71,8 @@ def our_network(engine_name: str, model: str, batch: int):
     from qtrain.models import build
 
     engine.use(engine_name)
-    about, x, labels = inputs(model, batch)
-    net = quantize(build(model, seed=0), about.input_shape, NumberPlan.fixed(8), name=about.name)
+    about, x, labels = inputs(model, batch, device)
+    net = quantize(build(model, seed=0).to(device), about.input_shape, NumberPlan.fixed(8), name=about.name)
     net.memory_format = torch.channels_last
     optimizer = FixedSGD(net, LR, MOMENTUM, DECAY)
 

@@ -20,7 +20,7 @@ def shift_round(x: Tensor, shift: Tensor | int) -> Tensor:
     """x * 2^-shift, halves rounded towards plus infinity: (x + 2^(shift-1)) >> shift; left for a negative shift."""
     shift = torch.as_tensor(shift, dtype=torch.int64, device=x.device)
     right = shift.clamp(min=0)
-    half = torch.where(right > 0, torch.ones_like(right) << (right - 1).clamp(min=0), 0)
+    half = torch.bitwise_left_shift(1, right - 1)  # PyTorch shifts by a negative number to zero
     return ((x + half) >> right) << (-shift).clamp(min=0)
 
 
