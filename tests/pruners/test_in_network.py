@@ -118,7 +118,7 @@ def test_same_bits_whether_the_channels_are_gathered_or_their_weights_zeroed(bit
     """A depthwise layer is never gathered: it would need other groups."""
     found = []
     for gathers in (True, False):
-        monkeypatch.setattr(mac, "_gathers", lambda layer, *_, always=gathers: always and layer.name != "depthwise")
+        monkeypatch.setattr(mac, "gathers", lambda layer, *_, always=gathers: always and layer.name != "depthwise")
         net = step(ChannelPruning(keep=0.5), bits)
         found.append([p.grad for p in net.model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
