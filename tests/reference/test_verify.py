@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from qtrain import engine
 from qtrain.experiment import Experiment
+from qtrain.experiment.sections import PLANS
 from qtrain.formats.fixed import FixedTensor
 from qtrain.layers import NumberPlan
 from qtrain.layers.probe import convolution_is_exact
@@ -266,3 +267,13 @@ def test_numbers_without_an_integer_definition_are_said_so(fmt: str) -> None:
     assert ("float sums" if fmt == "float32" else fmt) in report["reason"]
     assert report["elements"] == 0
     assert all(layer["assurance"].startswith("not exact: ") for layer in report["layers"])
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_every_plan_is_proved_or_says_why_not(plan: str) -> None:
+    experiment = Experiment(model="digits-cnn").with_options({"numbers.plan": plan})
+    assert Experiment.from_toml(experiment.to_toml()) == experiment
+    report = verify(experiment, steps=2, batch=4)
+    assert report["mismatches"] == 0
+    assert bool(report["elements"]) == report["verifiable"] == (plan in ("fixed", "niti8"))
+    assert report["verifiable"] or report["reason"]
