@@ -36,6 +36,8 @@ CASES = {
         {"filter.steer": "true-high", "filter.threshold": 2.0**-16, "filter.adaptive": False},
         "the filter has kept all",
     ),
+    # a product of two 8-bit codes alone has up to 15 bits
+    "accumulator": ({"numbers.accumulator_bits": 12, "filter.kind": "none"}, "sums overflow the 12-bit accumulator"),
     # 2 bits, codes -1, 0, 1: a step as large as the largest error
     "numerics": ({"numbers.error_bits": 2, "filter.kind": "none"}, "flushed to zero"),
 }
