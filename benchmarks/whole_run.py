@@ -1,12 +1,13 @@
 """What a whole filtered and pruned training run costs beside plain fp32 SGD in PyTorch on the same stream.
 
     python benchmarks/whole_run.py [--model resnet20] [--data cifar10] [--data-dir DIR] [--steps 240] [--slice 10]
-                                   [--settings eif+emp,keep.3+emp] [--threads 1] [--clock wall_s]
+                                   [--settings eif+emp,keep.3+emp] [--threads 1]
 
 Every variant is a process of its own; they take turns of --slice steps, so that whatever else the machine does meets
 all of them. Ours is the library's own loop (stream, filter, uncertain forwards, metrics, energy, looks at the
-numerics); the other a plain loop over the same instances in the same order. The first slice warms up. Ratios are of the
-sums of all other slices; shares and MACs are those of the whole run, MACs against dense training with every overhead.
+numerics); the other a plain loop over the same instances in the same order. The first slice warms up. Times a step and
+ratios are of the sums of all other slices, by the wall clock and the processor's; shares and MACs are those of the
+whole run, MACs against dense training, every overhead counted.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 import tempfile
+from collections import Counter
 
 from pairs import Meter, Worker, serve
 
@@ -117,31 +120,32 @@ def main() -> None:
     parser.add_argument("--slice", type=int, default=10, help="steps a turn")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--engine", default="compiled")
-    parser.add_argument("--clock", choices=("wall_s", "cpu_s"), default="wall_s")
     asked = parser.parse_args()
     given = {"model": asked.model, "data": asked.data, "dir": asked.data_dir, "threads": asked.threads,
              "engine": asked.engine, "steps": asked.steps, "options": json.loads(asked.options)}  # fmt: skip
     names = [*FLOAT, *asked.settings.split(",")]
     workers = {name: Worker(__file__, json.dumps(given | {"variant": name})) for name in names}
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    wall_s, cpu_s = Counter(), Counter()
     for number in range(asked.steps // asked.slice):
         for name, worker in workers.items():
-            seconds = worker.steps(asked.slice)[asked.clock]
+            took = worker.steps(asked.slice)
             if number:
-                taken[name].append(seconds)
+                wall_s[name] += took["wall_s"]
+                cpu_s[name] += took["cpu_s"]
     for worker in workers.values():
         worker.end()
     results = {name: worker.answer() for name, worker in workers.items() if name not in FLOAT}
     for worker in workers.values():
         worker.close()
-    total = {name: sum(values) for name, values in taken.items()}
-    print(f"{asked.model}, {asked.data}, {asked.steps} steps, {asked.threads} threads, {asked.clock}")
-    print("| run | ms a step | of eager | of channels_last | kept | uncertain | MACs left | filter's forward |")
-    print("|---|---|---|---|---|---|---|---|")
+    n_steps = asked.steps - asked.slice
+    print(f"{asked.model}, {asked.data}, {asked.steps} steps, {asked.threads} threads, load {os.getloadavg()[0]:.1f}")
+    print("| run | wall ms | of eager | of channels_last | cpu ms | of eager | of channels_last ", end="")
+    print("| kept | uncertain | MACs left | filter's forward |\n|---|---|---|---|---|---|---|---|---|---|---|")
     for name in names:
-        ms = 1e3 * total[name] / (len(taken[name]) * asked.slice)
-        ratios = f"{total[name] / total['eager']:.3f} | {total[name] / total['channels_last']:.3f}"
-        print(f"| {name} | {ms:.1f} | {ratios} | {shares(results.get(name))} |")
+        cells = []
+        for total in (wall_s, cpu_s):
+            cells += [f"{1e3 * total[name] / n_steps:.1f}", *(f"{total[name] / total[f]:.3f}" for f in FLOAT)]
+        print(f"| {name} | {' | '.join(cells)} | {shares(results.get(name))} |")
 
 
 def shares(result: dict | None) -> str:
