@@ -120,12 +120,14 @@ def answer_line(answer: Answer) -> str:
     if answer.met:
         return f"best with {wanted} on {row.device}: {what}"
     wanted = f"nothing has {wanted} on {row.device}" if wanted else f"nothing fits {row.device}"
-    return f"{wanted}; nearest: {what}; what binds: {_binding(answer, row)}"
+    missed = sorted(answer.misses, key=answer.misses.__getitem__, reverse=True)
+    binds, *others = (_missed(answer, row, key) for key in missed)
+    also = f"; also {'; '.join(others)}" if others else ""
+    return f"{wanted}; nearest: {what}; what binds: {binds}{also}"
 
 
-def _binding(answer: Answer, row: Row) -> str:
-    """The limit missed by most, and by how much."""
-    key = str(answer.binding)
+def _missed(answer: Answer, row: Row, key: str) -> str:
+    """A limit that was missed, and by how much."""
     if key == "min_accuracy" and row.accuracy is not None and answer.budget.min_accuracy is not None:
         return f"accuracy, missed by {100 * (answer.budget.min_accuracy - row.accuracy):.2g} points"
     name = "the device's memory" if key == "fits" else LIMITS[key][0]

@@ -94,6 +94,9 @@ def test_budgets_choose_the_best_within_or_name_what_binds(root):
     assert torn.best(both).binding == "max_ram_bytes"
     missed = 100 * (rows[16].peak_ram_bytes / rows[4].peak_ram_bytes - 1)
     assert table.answer_line(torn.best(both)).endswith(f"what binds: peak RAM, missed by {missed:.2g} %")
+    tight = Budget(min_accuracy=0.95, max_ram_bytes=rows[16].peak_ram_bytes / 1.25).best([rows[16]])
+    # accuracy (0.95 - 0.9) / (1 - 0.95) = 1 of the error it may have, RAM 1.25 - 1
+    assert table.answer_line(tight).endswith("accuracy, missed by 5 points; also peak RAM, missed by 25 %")
     high = Budget(min_accuracy=0.95).best(both)  # 95 - 90
     assert table.answer_line(high).endswith("what binds: accuracy, missed by 5 points")
 
