@@ -14,7 +14,8 @@ from qtrain.experiment.layers import LayerRule
 from qtrain.experiment.learning import Adversarial, Contrast, SelfAdaptive, Sinkhorn, Stream
 from qtrain.experiment.methods import Filter, Prune
 from qtrain.experiment.options import Interval, Section, nearest, option
-from qtrain.experiment.sections import COMPANIONS, Data, Execution, Numbers, Optimizer, Train, chosen, written_out
+from qtrain.experiment.plans import COMPANIONS, chosen, written_out
+from qtrain.experiment.sections import Data, Execution, Numbers, Optimizer, Train
 from qtrain.globs import matching
 
 

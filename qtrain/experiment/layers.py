@@ -9,7 +9,8 @@ from hwmodel.errors import shown
 from qtrain.errors import QtrainError
 from qtrain.experiment.methods import Prune
 from qtrain.experiment.options import checked, convert, nearest
-from qtrain.experiment.sections import Numbers, Train, written_out
+from qtrain.experiment.plans import written_out
+from qtrain.experiment.sections import Numbers, Train
 
 _FIELDS = {f.name: f for f in dataclasses.fields(Numbers) if f.name not in ("plan", "update", "bi_precision")}
 _VALID = "prune_keep, norm and the keys of [numbers] but plan, update and bi_precision"

@@ -23,6 +23,7 @@ from qtrain.formats.noise import Stream, step_key
 from qtrain.layers.emulated import rounded, stored_format
 from qtrain.layers.network import QuantizedNetwork
 from qtrain.layers.quantizer import NEAREST, Clock
+from qtrain.layers.shift import shifted
 
 CONSTANT_BITS = 16
 _HEADROOM = 2.0
@@ -37,12 +38,6 @@ def constant(value: float) -> float:
         return 0.0
     mantissa, exponent = math.frexp(value)
     return math.ldexp(round(mantissa * 2**CONSTANT_BITS), exponent - CONSTANT_BITS)
-
-
-def power(rate: float) -> int:
-    """The exponent of the power of two nearest to `rate`."""
-    mantissa, exponent = math.frexp(rate)
-    return exponent if mantissa >= 0.75 else exponent - 1
 
 
 class FixedSGD:
@@ -147,19 +142,11 @@ class FixedSGD:
         w.copy_(self._round(stepped, master, self.exponents.get(name), clock, f"{name}.master", name))
 
     def _shift(self, name: str, w: Tensor, grad: Tensor, clock: Clock, rate: float) -> None:
-        """w <- w - 2^-k g in codes, the exponents of both left out of account (Wang et al. 2020, section 3.4): the
-        gradient fills its width whatever its size, the master's exponent stays."""
-        gradient, exponent = grad.double(), self.exponents[name]
-        amax = float(gradient.abs().max())
-        if not math.isfinite(amax):
+        """The update by shifts: codes alone count, the master's exponent stays."""
+        if not math.isfinite(float(grad.abs().max())):
             raise self._not_finite(name, clock)
-        if not rate or not amax:
-            return
-        widths = self.net.plan.for_layer(name.rpartition(".")[0])
-        codes = FixedPoint(widths.gradient_bits)
-        place = exponent - codes.exponent_for(amax) + power(rate) + widths.master_bits - widths.gradient_bits
-        stepped = w.double() - gradient * math.ldexp(1.0, place)
-        fmt, _ = self.formats[name]
+        exponent, (fmt, _) = self.exponents[name], self.formats[name]
+        stepped = shifted(w, grad, exponent, rate, self.net.plan.for_layer(name.rpartition(".")[0]))
         w.copy_(fmt.quantize(stepped, exponent, self.roundings[name], self._stream(clock, f"{name}.master")))
 
     def _compiled(self, clock: Clock, scale: float, rate: float) -> set[str]:

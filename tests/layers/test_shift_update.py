@@ -7,8 +7,9 @@ from torch import nn
 from qtrain.errors import QtrainError
 from qtrain.experiment import Experiment
 from qtrain.layers import quantize
-from qtrain.layers.optimizer import FixedSGD, power
+from qtrain.layers.optimizer import FixedSGD
 from qtrain.layers.quantizer import Clock
+from qtrain.layers.shift import power
 from qtrain.training.setup import number_plan
 
 NITI8 = Experiment().with_options({"numbers.plan": "niti8"})
