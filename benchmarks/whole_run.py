@@ -1,24 +1,25 @@
 """What a whole filtered and pruned training run costs beside plain fp32 SGD in PyTorch on the same stream.
 
-    python benchmarks/whole_run.py [--model resnet20] [--data cifar10] [--data-dir DIR] [--steps 240] [--slice 10]
+    python benchmarks/whole_run.py [--model resnet20] [--data cifar10] [--data-dir DIR] [--steps 240] [--slice 12]
                                    [--settings eif+emp,keep.3+emp] [--threads 1]
 
 Every variant is a process of its own; they take turns of --slice steps, so that whatever else the machine does meets
 all of them. Ours is the library's own loop (stream, filter, uncertain forwards, metrics, energy, looks at the
-numerics); the other a plain loop over the same instances in the same order. The first slice warms up. Times a step and
-ratios are of the sums of all other slices, by the wall clock and the processor's; shares and MACs are those of the
-whole run, MACs against dense training, every overhead counted.
+numerics); the other a plain loop over the same instances in the same order. Runs are of one epoch, of which
+the first --steps are made, the first slice to warm up. Times a step and ratios are of the sums of all other slices, by
+the wall clock and the processor's; shares and MACs those of the steps made, MACs against dense training, every
+overhead counted.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
 import tempfile
 from collections import Counter
+from contextlib import suppress
 
 from pairs import Meter, Worker, serve
 
@@ -40,7 +41,7 @@ def experiment(given: dict):
 
     common = {
         "model": given["model"], "data.name": given["data"], "data.dir": given["dir"], "numbers.bits": 8,
-        "train.steps": given["steps"], "run.threads": given["threads"], "run.engine": given["engine"],
+        "train.epochs": 1, "run.threads": given["threads"], "run.engine": given["engine"],
     }  # fmt: skip
     return Experiment().with_options(common | SETTINGS.get(given["variant"], {}) | given["options"])
 
@@ -75,10 +76,8 @@ def float_step(given: dict):
     return step
 
 
-def fewer_tests(dataset):
-    """The dataset with a hundredth of its test images: evaluation is no part of what is compared."""
-    n = max(1, len(dataset.test_images) // 100)
-    return dataclasses.replace(dataset, test_images=dataset.test_images[:n], test_labels=dataset.test_labels[:n])
+class Enough(Exception):
+    """The steps asked for are made."""
 
 
 def work(given: dict) -> None:
@@ -86,24 +85,40 @@ def work(given: dict) -> None:
     if given["variant"] in FLOAT:
         serve(float_step(given))
         return
-    from qtrain import data
     from qtrain.store import Run
-    from qtrain.training.loop import run
+    from qtrain.training import loop
 
-    load = data.load
-    data.load = lambda *settings: fewer_tests(load(*settings))
-    meter, until = Meter(), 0
+    meter, until, jobs, build = Meter(), 0, [], loop.build
 
     def on_progress(progress) -> None:
         nonlocal until
-        if progress.step == until:
-            meter.answer(kept_share=progress.kept_share)
-            until += meter.wait()
+        if progress.step >= until:
+            meter.answer()
+            if not (n := meter.wait()):
+                raise Enough
+            until += n
 
+    loop.build = lambda settings: jobs.append(build(settings)) or jobs[-1]
     until = meter.wait()
-    with tempfile.TemporaryDirectory() as folder, Run.create(folder, experiment(given)) as place:
-        result = run(experiment(given), place, on_progress)
-    print(json.dumps(result), flush=True)
+    with tempfile.TemporaryDirectory() as folder, Run.create(folder, experiment(given)) as place, suppress(Enough):
+        loop.run(experiment(given), place, on_progress)
+    print(json.dumps(shares(jobs[0], until)), flush=True)
+
+
+def shares(job, n_steps: int) -> list[float]:
+    """Kept, uncertain, MACs left of dense training, the filter network's forward over the main one's."""
+    macs = job.net.trace(job.schedule).macs()
+    size, own = job.experiment.train.batch_size, job.filter.network
+    if own is not None:
+        macs += own.trace(job.filter_schedule).macs()
+    seen = {"main": 0, "uncertain": 0}
+    last = len(job.net.network.layers) - 1
+    for (index, phase, payer, batch, _), (count, _) in job.net.counts.items():
+        if index == last and phase == "forward":
+            seen[payer] += batch * count
+    dense = n_steps * job.schedule.dense().step(size).macs()
+    return [*(n / (n_steps * size) for n in seen.values()), macs / dense, own.network.macs / job.net.network.macs
+            if own is not None else 0.0]  # fmt: skip
 
 
 def main() -> None:
@@ -116,13 +131,13 @@ def main() -> None:
     parser.add_argument("--data-dir", default="")
     parser.add_argument("--settings", default="eif+emp,keep.3+emp", help=f"of {', '.join(SETTINGS)}")
     parser.add_argument("--options", default="{}", help="more of the experiment's options, as JSON")
-    parser.add_argument("--steps", type=int, default=240, help="of the run, a multiple of --slice")
-    parser.add_argument("--slice", type=int, default=10, help="steps a turn")
+    parser.add_argument("--steps", type=int, default=240, help="made, a multiple of --slice")
+    parser.add_argument("--slice", type=int, default=12, help="steps a turn, a multiple of 12: a run reports every few")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--engine", default="compiled")
     asked = parser.parse_args()
     given = {"model": asked.model, "data": asked.data, "dir": asked.data_dir, "threads": asked.threads,
-             "engine": asked.engine, "steps": asked.steps, "options": json.loads(asked.options)}  # fmt: skip
+             "engine": asked.engine, "options": json.loads(asked.options)}  # fmt: skip
     names = [*FLOAT, *asked.settings.split(",")]
     workers = {name: Worker(__file__, json.dumps(given | {"variant": name})) for name in names}
     wall_s, cpu_s = Counter(), Counter()
@@ -145,17 +160,8 @@ def main() -> None:
         cells = []
         for total in (wall_s, cpu_s):
             cells += [f"{1e3 * total[name] / n_steps:.1f}", *(f"{total[name] / total[f]:.3f}" for f in FLOAT)]
-        print(f"| {name} | {' | '.join(cells)} | {shares(results.get(name))} |")
-
-
-def shares(result: dict | None) -> str:
-    """Kept, uncertain, MACs left of dense training, the filter network's forward over the main one's."""
-    if result is None:
-        return "1 | 0 | 1 | 0"
-    seen = result["instances"]
-    filter_share = result["macs"]["filter_share_of_forward"] or 0.0
-    parts = seen["kept"] / seen["seen"], seen["uncertain"] / seen["seen"], 1 - result["saved"]["macs"], filter_share
-    return " | ".join(f"{part:.3f}" for part in parts)
+        cells += [f"{share:.3f}" for share in results.get(name, [1, 0, 1, 0])]
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
