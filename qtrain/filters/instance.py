@@ -105,7 +105,8 @@ class InstanceFilter:
         self.dead = DeadWatch(warn)
 
     def choose(self, images: Tensor, labels: Tensor | None, step: int) -> Choice:
-        """Filter forward on all of images [m, C, H, W]; context: (logits, tape, weights of the uncertain's losses)."""
+        """Filter forward on all of images [m, C, H, W]; context: (logits, tape, how many instances each stands for
+        where its loss is known)."""
         m = len(images)
         if not m:
             return Choice(nothing(images), nothing(images))
