@@ -13,10 +13,12 @@ from fuzz_mutations import NUMBERS, TEXTS
 from cli import main
 from qtrain.errors import QtrainError
 
-COMMANDS = ("simulate", "simulate", "estimate", "estimate", "price", "devices", "recipes", "compare", "nonsense")
+COMMANDS = ("simulate", "simulate", "estimate", "estimate", "price", "devices", "recipes", "compare", "verify",
+            "search", "report", "export", "nonsense")  # fmt: skip
 WORDS = ("true", "cosine",
          "digits-cnn", "resnet8", "lenet", "no.such:thing", "1,8,8", "3,32,32", "1,1,1", "conv1*", "fc", "8", "0.5",
-         "instance", "channel", "stochastic", "dynamic", "adapt", "float32", "eyeriss", "gap9")  # fmt: skip
+         "instance", "channel", "stochastic", "dynamic", "adapt", "float32", "eyeriss", "gap9", "niti8", "saturate",
+         "int8-affine", "e4m3", "mxfp4", "bfp5", "group", "frozen", "conv1:0.5", "quantile")  # fmt: skip
 NO_DATA = ("--data", "mnist", "--data-dir", "no-such-folder")
 """Lets nothing be trained: whatever else a command line of simulate says, its data are missing."""
 
@@ -60,7 +62,11 @@ def _arguments(rng: Random) -> list[str]:
         return (
             [*arguments, *NO_DATA] if rng.random() < 0.8 else [name, "--resume", rng.choice(("run", "", "/dev/null"))]
         )
-    if name == "compare":
+    if name == "verify":
+        return [*arguments, *NO_DATA]
+    if name in ("search", "export"):
+        return [name, rng.choice(("broken.toml", "nowhere", "..", "/dev/null")), *arguments[1:]]
+    if name in ("compare", "report"):
         return [name, rng.choice(("run", "broken.toml", "..", "/proc/self/mem")), *arguments[1:]]
     if name == "estimate" and rng.random() < 0.8:
         arguments += ["--model", "digits-cnn"]

@@ -10,7 +10,7 @@ import pytest
 from hwmodel import cores, devices
 from hwmodel.confidence import error_class
 from hwmodel.device_schema import ABSENT, BASES, SCHEMAS
-from hwmodel.errors import HwmodelError
+from hwmodel.errors import HwmodelError, unknown
 
 MINIMAL = """
 kind = "mcu"
@@ -118,3 +118,15 @@ def test_behind_a_switching_regulator_power_falls_with_the_square_of_the_core_vo
     share = 0.1 + 0.9 * (55 / 160) * (1.0 / 1.2) ** 2
     assert slow.value("power.default") == pytest.approx(board.value("power.default") * share)
     assert slow.value("flash_stall") == pytest.approx(board.value("flash_stall") * 2 / 4)
+
+
+def test_an_unknown_name_lists_the_valid_ones_or_the_nearest_of_many() -> None:
+    assert unknown("fruit", "aple", ["pear", "apple"]) == (
+        "unknown fruit 'aple'; did you mean 'apple'? (valid: apple, pear)"
+    )
+    many = [f"option{i:04}" for i in range(1000)]
+    message = unknown("option", "option0500x", many)
+    assert "did you mean 'option0500'?" in message
+    assert "valid: 1000 names, the nearest option0500, " in message
+    assert len(message) < 300
+    assert len(unknown("option", "9" * 5000, many)) < 400
