@@ -70,7 +70,9 @@ def sums_bound(
     magnitude = weight.abs()
     if transposed:
         magnitude = magnitude.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(2)
-    norms = magnitude.flatten(-1 if transposed else 1).sum(-1, dtype=torch.float64)  # [groups, C / groups...] or [K]
+    narrow = per_sum * signed_max * aligned < limit(weight.dtype)  # exact without a pass that widens
+    rows = magnitude.flatten(-1 if transposed else 1)
+    norms = rows.sum(-1, dtype=None if narrow else torch.float64).double()  # [groups, C / groups...] or [K]
     norm = float((norms.movedim(0, -1) / units).max())
     bound = norm * operand_max + added
     return bound if bound < top else norm * largest(operand) + added
