@@ -93,6 +93,7 @@ class Attack:
 
     def __init__(self, mutants: list[dict[str, Any]], times: float, on_done: Callable[..., None]) -> None:
         self.mutants, self.times, self.on_done = mutants, times, on_done
+        self.caches: list[Any] = []
 
     def pytest_runtestloop(self, session: Any) -> bool:
         live: dict[Key, list[FunctionType]] = {}
@@ -100,6 +101,8 @@ class Attack:
             if isinstance(thing, FunctionType):
                 live.setdefault(key(thing.__code__), []).append(thing)
         wanted = {name for mutant in self.mutants for name, _ in mutant["functions"]}
+        self.caches = [thing for thing in gc.get_objects() if isinstance(thing, functools._lru_cache_wrapper)
+                       and str(thing.__module__).startswith(("qtrain", "hwmodel"))]  # fmt: skip
         (reached, broken), cpu_s = in_fork(lambda: self._look(session, wanted))
         if broken:
             raise SystemExit(f"{broken} fails without a mutant")
@@ -117,6 +120,7 @@ class Attack:
         """Each test's seconds and which of the wanted functions it calls."""
         seen: dict[str, Any] = {}
         for item in session.items:
+            self._empty_caches()  # or the first test alone would be seen to call what is cached
             codes: set[CodeType] = set()
             begun = time.process_time()
             sys.setprofile(lambda frame, event, _, add=codes.add: add(frame.f_code) if event == "call" else None)
@@ -132,7 +136,9 @@ class Attack:
         for name, code in mutant["functions"]:
             for function in live.get(name, []):
                 function.__code__ = code
-        for thing in gc.get_objects():
-            if isinstance(thing, functools._lru_cache_wrapper) and thing.__module__.startswith(("qtrain", "hwmodel")):
-                thing.cache_clear()
+        self._empty_caches()
         return run_items(session, items)
+
+    def _empty_caches(self) -> None:
+        for cache in self.caches:
+            cache.cache_clear()
