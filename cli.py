@@ -11,6 +11,7 @@ import click
 
 from hwmodel.errors import HwmodelError
 from qtrain.arguments import (
+    Share,
     budget_options,
     described,
     experiment_options,
@@ -204,12 +205,12 @@ def report(
 @click.option("--bits", type=int, default=8, show_default=True, help="2 to 16, or 32 for float32.")
 @click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Instances per step.")
 @click.option("--inference", is_flag=True, help="One inference with BatchNorm folded, instead of a training step.")
-@click.option("--filter-rate", type=click.FloatRange(0, 1), default=1.0, help="Share of the instances kept.")
-@click.option("--uncertain-rate", type=click.FloatRange(0, 1), default=0.0, help="Share forwarded for their loss.")
-@click.option("--prune-keep", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Error channels kept.")
+@click.option("--filter-rate", type=Share(), default=1.0, help="Share of the instances kept.")
+@click.option("--uncertain-rate", type=Share(), default=0.0, help="Share forwarded for their loss.")
+@click.option("--prune-keep", type=Share(min_open=True), default=1.0, help="Error channels kept.")
 @click.option(
     "--momentum",
-    type=click.FloatRange(0, 1),
+    type=Share(),
     default=0.9,
     is_flag=False,
     flag_value=0.9,

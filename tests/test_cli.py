@@ -103,6 +103,15 @@ def test_inference_is_one_forward() -> None:
     assert not any(bill["by_phase"][phase]["macs"] for phase in ("error", "gradient", "update"))
 
 
+@pytest.mark.parametrize("flag", ["--filter-rate", "--uncertain-rate", "--prune-keep"])
+@pytest.mark.parametrize("share", ["nan", "1.5", "-inf"])
+def test_a_share_is_a_number_from_0_to_1(flag: str, share: str) -> None:
+    done = CliRunner().invoke(main, ["estimate", "--model", "digits-cnn", flag, share])
+    assert done.exit_code == 2
+    assert flag in done.stderr
+    assert "is not in the range" in done.stderr
+
+
 BAD = {
     "model": (["--model", "resnet21"], "did you mean 'resnet"),
     "device": (["--device", "stm32l4r"], "did you mean 'stm32l4r5'"),

@@ -33,10 +33,14 @@ COMPANIONS: dict[str, dict[str, dict[str, Any]]] = {
 """What a plan says of other sections when it is chosen; keys given besides win."""
 
 
-def chosen(plan: str, before: str) -> dict[str, Any]:
-    """Keys of [numbers] that a change of plan sets: those of the plan left go back to their defaults."""
-    left = {key: getattr(Numbers, key) for key in PRESETS.get(before, {})}
-    return {} if plan == before else left | PRESETS.get(plan, {})
+def chosen(plan: object, before: str) -> dict[str, Any]:
+    """Keys of [numbers] that a change of plan sets: those of the plan left go back to their defaults.
+
+    None for what is no plan's name: the option itself refuses that.
+    """
+    if plan == before or not isinstance(plan, str):
+        return {}
+    return {key: getattr(Numbers, key) for key in PRESETS.get(before, {})} | PRESETS.get(plan, {})
 
 
 def bits(n: object) -> dict[str, object]:

@@ -102,6 +102,7 @@ def test_ranges_hold_their_ends_and_nothing_beyond(option):
         ({"prune.rate": 1.0}, "prune.rate (--prune-rate) = 1.0: must be at least 0 and below 1"),
         ({"optimizer.lr": math.inf}, "optimizer.lr (--lr) = inf: must be above 0"),
         ({"numbers.plan": "fixt"}, "did you mean 'fixed'?"),
+        ({"numbers.plan": {"fixed": 1}}, "numbers.plan"),
         ({"input_shape": "3,32"}, "must be C,H,W"),
         ({"input_shape": "3,32,x"}, "input_shape (--input-shape) = '3,32,x': must be a whole number"),
         ({"run.devices": 3}, "run.devices (--device) = 3: must be a list of text"),
