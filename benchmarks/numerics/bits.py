@@ -117,6 +117,13 @@ def chosen_rate(out: Path, data_dir: str) -> tuple[float, str]:
     return max(scores, key=lambda rate: scores[rate]), words
 
 
+def rewrite(page: Path, text: str) -> None:
+    """Put `text` in the place of the page's table; the sections behind it, written by hand, stay."""
+    old = page.read_text() if page.exists() else ""
+    _, heading, sections = old.partition("\n## ")
+    write_atomic(page, (text + heading + sections).encode())
+
+
 @click.command()
 @click.option("--data-dir", default="data", show_default=True)
 @click.option("--out", default="runs/bits", show_default=True)
@@ -133,7 +140,7 @@ def main(data_dir: str, out: str, seeds: int, steps: int, only: tuple[str, ...],
     for trial, folder in results(list(pairs), Path(out)):
         found[pairs[trial]].append(folder)
         commit = Run.open(folder).environment().get("commit", "")
-        write_atomic(Path(page), table(found, header(rate, words, steps, str(commit))).encode())
+        rewrite(Path(page), table(found, header(rate, words, steps, str(commit))))
 
 
 def header(rate: float, words: str, steps: int, commit: str) -> list[str]:
