@@ -47,7 +47,7 @@ class Occupation:
         """The first moment with the most bytes."""
         return max(range(len(self.names)), key=self.totals.__getitem__)
 
-    @property
+    @cached_property
     def peak_tenants(self) -> tuple[Tenant, ...]:
         """The tensors alive at the peak, largest first."""
         alive = (t for t in self.tenants if t.first <= self.peak <= t.last and t.n_bytes)

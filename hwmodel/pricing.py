@@ -98,6 +98,15 @@ def _model(kind: str) -> Callable[[Op, float, Device], list[KernelCost]]:
     return accelerator.kernel_costs
 
 
+@dataclasses.dataclass(slots=True)
+class _Priced:
+    """An Op's kernels and their sums by phase, and how often it happened."""
+
+    costs: tuple[KernelCost, ...]
+    by_phase: dict[str, Sums]
+    count: int = 0
+
+
 def _sums(
     trace: Trace, device: Device
 ) -> tuple[Sums, dict[str, Sums], dict[tuple[str, str, str], Sums], dict[str, Sums]]:
@@ -105,24 +114,26 @@ def _sums(
     by_phase = {phase: Sums() for phase in REPORT_PHASES}
     by_layer: dict[tuple[str, str, str], Sums] = {}
     by_kernel: dict[str, Sums] = {}
-    counts: dict[tuple[Op, float], int] = {}
+    found: dict[tuple[Op, float], _Priced] = {}
     for op, tally in trace:
         key = (_anonymous(op), round(tally.density, 3))
-        counts[key] = counts.get(key, 0) + tally.count
-        try:
-            rows = _by_phase(*key, device)
-        except HwmodelError as error:  # the Op priced has no name
-            raise HwmodelError(f"layer {shown(op.layer.name)}: {str(error).removeprefix(NAMELESS)}") from None
-        for phase, row in rows.items():
+        priced = found.get(key)
+        if priced is None:
+            try:
+                priced = found[key] = _Priced(_costs(*key, device), _by_phase(*key, device))
+            except HwmodelError as error:  # the Op priced has no name
+                raise HwmodelError(f"layer {shown(op.layer.name)}: {str(error).removeprefix(NAMELESS)}") from None
+        priced.count += tally.count
+        for phase, row in priced.by_phase.items():
             layer = (op.layer.name, op.layer.kind, phase)
             by_layer.setdefault(layer, Sums()).add(row, tally.count)
     totals = Sums()
-    for (op, density), count in counts.items():
-        for cost in _costs(op, density, device):
+    for priced in found.values():
+        for cost in priced.costs:
             row = Sums(cost.macs, cost.cycles, cost.energy_j, cost.sram_bytes, cost.flash_bytes, cost.external_bytes)
-            totals.add(row, count)
-            by_phase[cost.phase].add(row, count)
-            by_kernel.setdefault(cost.kernel, Sums()).add(row, count)
+            totals.add(row, priced.count)
+            by_phase[cost.phase].add(row, priced.count)
+            by_kernel.setdefault(cost.kernel, Sums()).add(row, priced.count)
     return totals, by_phase, by_layer, by_kernel
 
 
