@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
-from qtrain.formats.fixed import FixedTensor
 from qtrain.layers.quantizer import Clock
 
 
@@ -43,18 +42,3 @@ class Tape:
     def note(self, name: str, kept_channels: int, density: float) -> None:
         """Remember what pruning left of a layer's error map: whole channels, and the share of non-zero elements."""
         self.pruned[name] = (kept_channels, density)
-
-
-class Unit(Protocol):
-    """A layer of a quantized network. It computes on FixedTensors and knows how to go back.
-
-    Float32 is the same code with formats that leave numbers alone, so that "off" needs no branch in a caller.
-    """
-
-    name: str
-
-    def forward(self, tape: Tape, *inputs: FixedTensor) -> FixedTensor: ...
-
-    def backward(self, tape: Tape, error: FixedTensor, needed: bool) -> tuple[FixedTensor | None, ...]:
-        """Errors with respect to the inputs (None where not `needed`); parameter gradients go to `.grad`."""
-        ...
