@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
 from hwmodel import devices, pricing
-from hwmodel.trace import Trace
 from qtrain import engine
 from qtrain.data.transforms import augment
 from qtrain.errors import QtrainError
@@ -19,16 +17,17 @@ from qtrain.layers.exactness import not_verifiable
 from qtrain.recipes import Batch
 from qtrain.store import Run
 from qtrain.store.scalars import Scalars
-from qtrain.summary import RunRecord
 from qtrain.training import snapshot
 from qtrain.training.adapt import Adaptation
 from qtrain.training.health import NumericsHealth
 from qtrain.training.meter import EnergyMeter
 from qtrain.training.pruned import pruning_report
 from qtrain.training.rates import learning_rate
+from qtrain.training.record import run_record
 from qtrain.training.setup import Job, build
 from qtrain.training.signals import stop_requests
-from qtrain.training.step import StepRecord, train_step
+from qtrain.training.step import train_step
+from qtrain.training.totals import Progress, Totals
 from qtrain.training.watch import AccuracyWatch
 
 N_ROWS = 200
@@ -41,39 +40,8 @@ N_EVALUATIONS = 50
 """Evaluations a run makes at most, about."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a display shows: steps done and planned, last accuracy, share kept, threshold, loss, energy so far."""
-
-    step: int
-    n_steps: int
-    accuracy: float | None
-    kept_share: float
-    threshold: float | None
-    loss: float | None
-    energy_j: float
-
-
 class Interrupted(QtrainError):
     """Stopped from outside after a checkpoint was written."""
-
-
-@dataclass
-class _Totals:
-    """Instances and updates so far, and sums since the last row of metrics."""
-
-    seen: int = 0
-    kept: int = 0
-    uncertain: int = 0
-    updates: int = 0
-    recent: list[StepRecord] = field(default_factory=list)
-
-    def add(self, record: StepRecord) -> None:
-        self.seen += record.seen
-        self.kept += record.kept
-        self.uncertain += record.uncertain
-        self.updates += record.updated
-        self.recent.append(record)
 
 
 def run(experiment: Experiment, folder: Run, on_progress: Callable[[Progress], None] | None = None) -> dict[str, Any]:
@@ -94,7 +62,7 @@ class _Loop:
         self.experiment, self.folder, self.on_progress = experiment, folder, on_progress
         self.scalars = Scalars(folder.path) if experiment.run.tensorboard else None
         self.job: Job = build(experiment)
-        self.totals = _Totals()
+        self.totals = Totals()
         self.accuracy: float | None = None
         self.before: float | None = None
         self.details_before: dict[str, Any] = {}
@@ -166,13 +134,11 @@ class _Loop:
 
     def _checkpoint(self, step: int) -> None:
         tensors, state = snapshot.take(self.job)
-        totals = self.totals
         own = {
-            "seen": totals.seen, "kept": totals.kept, "uncertain": totals.uncertain, "updates": totals.updates,
+            **self.totals.state(),
             "accuracy": self.accuracy, "before": self.before, "details_before": self.details_before,
             "adaptation": self.adaptation.state(),
             "health": self.health.state(), "best": self.watch.best, "notices": self.job.notices.lines,
-            "recent": [asdict(record) for record in totals.recent],
         }  # fmt: skip
         self.folder.save_checkpoint(step, tensors, {"job": state, "loop": own})
 
@@ -195,44 +161,20 @@ class _Loop:
 
     def _restore(self, tensors: Mapping[str, Any], state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         snapshot.put(self.job, tensors, state)
-        self.totals.seen, self.totals.kept, self.totals.uncertain = own["seen"], own["kept"], own["uncertain"]
-        self.totals.updates = own["updates"]
+        self.totals.load_state(own)
         self.accuracy, self.before, self.details_before = own["accuracy"], own["before"], own["details_before"]
         self.adaptation.load_state(own["adaptation"])
         self.health.load_state(own["health"])
         self.watch.best, self.job.notices.lines = own["best"], list(own["notices"])
-        self.totals.recent = [StepRecord(**record) for record in own["recent"]]
 
     # -- reports ---------------------------------------------------------------------------------------------------
 
-    def trace(self) -> Trace:
-        """Everything performed so far, by both networks."""
-        job = self.job
-        total = job.net.trace(job.schedule, job.batches.n_steps, self.totals.seen)
-        if job.filter_schedule is not None:
-            total = total + job.filter.network.trace(job.filter_schedule)
-        return total
-
     def _report(self, done: int) -> None:
-        recent = self.totals.recent
         energy_j = sum(meter.read_j() for meter in self.meters)
-        losses = [r.loss for r in recent if r.loss is not None]
-        row: dict[str, Any] = {
-            "step": done,
-            "loss": sum(losses) / len(losses) if losses else None,
-            "accuracy": self.accuracy,
-            "kept_share": sum(r.kept for r in recent) / max(sum(r.seen for r in recent), 1),
-            "uncertain_share": sum(r.uncertain for r in recent) / max(sum(r.seen for r in recent), 1),
-            "energy_j": energy_j,
-        }
-        names = {name for r in recent for name in r.metrics}
-        for name in sorted(names):
-            values = [r.metrics[name] for r in recent if name in r.metrics]
-            row[name] = sum(values) / len(values)
+        row = self.totals.row(done, self.accuracy, energy_j)
         self.folder.append_metrics(row)
         if self.scalars is not None:
             self.scalars.add([row])
-        self.totals.recent = []
         if self.on_progress is not None:
             self.on_progress(
                 Progress(
@@ -251,12 +193,7 @@ class _Loop:
         last = job.batches.n_steps - 1
         accuracy, loss = job.evaluate(last)
         details = self._details()
-        record = RunRecord(
-            trace=self.trace(),
-            schedule=job.schedule,
-            filter_schedule=job.filter_schedule,
-            batch_sizes=self._batch_sizes(),
-        )
+        record = run_record(job, self.totals.seen)
         self.folder.save_weights(snapshot.weights(job))
         whole_epoch = job.batches.n_steps >= job.batches.steps_per_epoch
         self._warn([*self.health.warnings(), *self.watch.warnings(accuracy, whole_epoch)])
@@ -279,7 +216,7 @@ class _Loop:
             "n_steps": job.batches.n_steps,
             "n_updates": self.totals.updates,
             "wall_time_s": time.perf_counter() - self.started,
-            "instances": {"seen": self.totals.seen, "kept": self.totals.kept, "uncertain": self.totals.uncertain},
+            "instances": self.totals.instances(),
             "warnings": job.notices.lines,
             "not_verifiable": not_verifiable(job.net.plan, job.net.network.layers),
             "pruning": pruning_report(job.net.pruner, record.trace),
@@ -293,14 +230,6 @@ class _Loop:
     def _warn(self, lines: list[str]) -> None:
         for line in lines:
             self.job.notices.add(line)
-
-    def _batch_sizes(self) -> dict[int, int]:
-        """How many steps streamed how many instances."""
-        sizes: dict[int, int] = {}
-        for step in range(self.job.batches.n_steps):
-            size = len(self.job.batches.indices(step))
-            sizes[size] = sizes.get(size, 0) + 1
-        return sizes
 
 
 def _epochs_apart(steps_per_epoch: int, n_steps: int) -> int:
