@@ -34,6 +34,9 @@ class Commands(click.Group):
         warnings.showwarning = _one_line  # type: ignore[assignment]
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            error.message = " ".join(error.message.split())  # what was typed may hold line breaks
+            raise
         except (QtrainError, HwmodelError) as error:
             click.echo(f"error: {' '.join(str(error).split())}", err=True)
             ctx.exit(130 if type(error).__name__ == "Interrupted" else 2)

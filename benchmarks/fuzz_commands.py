@@ -53,7 +53,7 @@ def _arguments(rng: Random) -> list[str]:
     options = [p for p in known.params if isinstance(p, click.Option)] if known else []
     for option in rng.sample(options, min(len(options), rng.randrange(6))):
         flag = rng.choice([*option.opts, *option.secondary_opts])
-        if flag in ("--address", "--engine", "--open", "--baseline") and name != "estimate":
+        if flag in ("--address", "--engine", "--open", "--images", "--baseline") and name != "estimate":
             continue
         arguments.append(flag)
         if not option.is_flag or rng.random() < 0.05:

@@ -112,6 +112,12 @@ def test_a_share_is_a_number_from_0_to_1(flag: str, share: str) -> None:
     assert "is not in the range" in done.stderr
 
 
+def test_a_line_break_in_what_was_typed_breaks_no_line_of_the_error() -> None:
+    done = CliRunner().invoke(main, ["recipes", "two\nlines"])
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1].endswith("two lines)")
+
+
 BAD = {
     "model": (["--model", "resnet21"], "did you mean 'resnet"),
     "device": (["--device", "stm32l4r"], "did you mean 'stm32l4r5'"),

@@ -36,6 +36,13 @@ def test_the_threshold_sinks_to_the_step_of_fixed_point_losses_and_no_further():
     assert LEAST == 2.0**-16
 
 
+def test_shares_of_one_instance_and_of_none():
+    threshold = LossThreshold(0.5, 1.5, 0.5, 10, 1.0, True, "true-high")
+    assert threshold.share("kept") == 0.0
+    threshold.update(Counts(1, 1, 0, 1, 1))
+    assert (threshold.share("kept"), threshold.share("true_high")) == (1.0, 1.0)
+
+
 def test_an_untrained_filter_network_is_nearly_undecided():
     """Its last layer a 64th of what it was; the bias says "high" with 1 / (1 + e^-0.1) = 52.5 %."""
     made = models.build("slimmer-lenet", (1, 8, 8), 2, 3)
