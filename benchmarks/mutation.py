@@ -15,7 +15,6 @@ object a mutant, appended: a second run goes on.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import resource
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from mutation_draw import ROOMS, draw
-from mutation_session import Attack, changed_functions, in_fork
+from mutation_session import Attack, changed_functions, in_fork, load_libraries
 
 ROOT = Path(__file__).parent.parent
 MEMORY_BYTES = 12 << 30
@@ -73,6 +72,7 @@ def run_tests(clone: Path, rounds: list[list[str]], cpu_s: float, keep_bytecode:
 
 
 def enter(clone: Path) -> None:
+    """Make the clone the place that everything is imported from."""
     os.chdir(clone)
     sys.path[:0] = [str(clone)]
     os.environ["PYTHONPATH"] = str(clone)
@@ -96,17 +96,6 @@ def _be_pytest(clone: Path, rounds: list[list[str]], output: int, cpu_s: int) ->
     finally:
         sys.stdout.flush()
         os._exit(int(code))
-
-
-def load_libraries() -> None:
-    """Everything the tests import and no mutant touches; property tests repeat their examples and shrink none."""
-    os.environ["CI"] = "1"
-    for name in ("brevitas.nn", "ml_dtypes", "pytest", "scipy.stats"):
-        importlib.import_module(name)
-    from hypothesis import Phase, settings
-
-    settings.register_profile("mutation", phases=(Phase.explicit, Phase.generate), database=None, deadline=None)
-    settings.load_profile("mutation")
 
 
 def attack(rooms: list[str], seed: int, only: set[str], results: Path) -> None:
@@ -160,9 +149,7 @@ def attack_in_session(clone: Path, room: str, mutants: list[Mutant], results: Pa
         note(mutant, ended, found, cpu_s, results)
 
     enter(clone)
-    os.environ.pop("PYTEST_CURRENT_TEST", None)
-    code = pytest.main([*nearest_first(clone, ROOMS[room][2], room)[0], *nearest_first(clone, ROOMS[room][2], room)[1],
-                        *OPTIONS], plugins=[Attack(mutants, TIMES_THE_ROOM, on_done)])  # fmt: skip
+    code = pytest.main([ROOMS[room][2], *OPTIONS], plugins=[Attack(mutants, TIMES_THE_ROOM, on_done)])
     return "" if code in (0, 5) else f"pytest's exit status {int(code)}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib
 import json
 import os
 import resource
@@ -22,6 +23,17 @@ from typing import Any
 OPTIMIZED = 1
 """Flag CO_OPTIMIZED: the code of a function, not of a module or a class body."""
 Key = tuple[str, str, int]
+
+
+def load_libraries() -> None:
+    """Everything the tests import and no mutant touches; property tests repeat their examples and shrink none."""
+    os.environ["CI"] = "1"
+    for name in ("brevitas.nn", "ml_dtypes", "pytest", "scipy.stats"):
+        importlib.import_module(name)
+    from hypothesis import Phase, settings
+
+    settings.register_profile("mutation", phases=(Phase.explicit, Phase.generate), database=None, deadline=None)
+    settings.load_profile("mutation")
 
 
 def key(code: CodeType) -> Key:
