@@ -35,8 +35,8 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            error.message = " ".join(error.message.split())  # what was typed may hold line breaks
-            raise
+            one_line = " ".join(error.format_message().split())  # what was typed may hold line breaks
+            raise click.UsageError(one_line, error.ctx) from None
         except (QtrainError, HwmodelError) as error:
             click.echo(f"error: {' '.join(str(error).split())}", err=True)
             ctx.exit(130 if type(error).__name__ == "Interrupted" else 2)
