@@ -42,6 +42,19 @@ def test_register_files_of_a_row_stationary_array_are_filled(out: int, filters_i
     assert row_stationary(nest, EYERISS).array_elements == pytest.approx(expected)
 
 
+def test_a_row_stationary_map_is_stacked_where_that_spares_reading_its_filter_again() -> None:
+    """1x1 on 4x4 pixels, 2x2 PEs, two bytes a value, four through the buffer a cycle.
+
+    Whole, in two stacked strips: 16 inputs, 1 filter, 16 sums are 66 bytes, 16.5 cycles for 4 of the PEs. Strip after
+    strip the filter is read twice: 68 bytes, 17 cycles.
+    """
+    layer = conv(1, 1, 4, kernel=1)
+    (nest,) = nests(Op(layer, Widths(), "forward", "main", 1, 1))
+    mapped = row_stationary(nest, Array("", 2, 2, 12, 224, 24, 102400, 2, 2, buffer_rate=4.0))
+    assert (mapped.cycles, mapped.active_pes) == (16 / 4, 4)
+    assert (mapped.buffer_inputs, mapped.buffer_filters, mapped.buffer_sums) == (16, 1, 16)
+
+
 def test_an_array_without_stated_register_files_has_one_word_of_each() -> None:
     device = devices.load("eyeriss")
     words = {key: constant for key, constant in device.constants.items() if key.endswith("_registers")}
