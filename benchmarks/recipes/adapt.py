@@ -1,57 +1,47 @@
 """A deployed network whose camera was turned: accuracy won back and the energy it took, by ways to train.
 
-    python benchmarks/recipes/adapt.py --data-dir DATA --out runs/adapt
+    python benchmarks/recipes/adapt.py --data-dir DATA
 
-LeNet-5 is trained on MNIST in float32, deployed on digits turned by 45 degrees and adapted on a stream of them. Every
-row is a run in a folder of its own: stopped and started again, finished rows are reread. Prints a Markdown table.
+LeNet-5 is trained on MNIST in float32, deployed on digits turned by 45 degrees and adapted on a stream of them, for
+several lengths of it. Prints a Markdown table.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import itertools
 from typing import Any
 
 import click
+import shared
 
-from qtrain.experiment import Experiment
-from qtrain.simulate import simulate_experiment
-
-DENSE = {"filter.kind": "none", "prune.kind": "none"}
+FILTERED = {"filter.kind": "instance", "prune.kind": "channel"}
 WAYS: dict[str, dict[str, Any]] = {
-    "all layers, float32": {**DENSE, "numbers.bits": 32},
-    "all layers, 8 bit": {**DENSE, "numbers.bits": 8},
-    "last layer, 8 bit": {**DENSE, "numbers.bits": 8, "train.layers": "fc"},
-    "filtered and pruned, 8 bit": {"numbers.bits": 8},
+    "all layers, float32": {"numbers.bits": 32},
+    "all layers, 8 bit": {"numbers.bits": 8},
+    "last layer, 8 bit": {"numbers.bits": 8, "train.layers": "fc"},
+    "EIF + EMP, float32": {"numbers.bits": 32, **FILTERED},
+    "EIF + EMP, 8 bit": {"numbers.bits": 8, **FILTERED},
 }
 
 
-def run(way: str, seed: int, out: str, data_dir: str, pretrain_steps: int, steps: int) -> dict[str, Any]:
-    """The result of one run, made if it was not before."""
-    name = way.replace(",", "").replace(" ", "-")
-    experiment = Experiment(model="lenet5", seed=seed).with_options({
-        "data.name": "mnist", "data.dir": data_dir, "stream.scenario": "adapt", "stream.drift": "rotation",
-        "stream.pretrain_steps": pretrain_steps, "train.steps": steps, "run.threads": 1,
-        "run.devices": ("stm32l4r5", "eyeriss"), "run.out": str(Path(out) / f"{name}-{seed}"), **WAYS[way],
-    })  # fmt: skip
-    return simulate_experiment(experiment)
-
-
 @click.command()
-@click.option("--data-dir", default="data", show_default=True)
-@click.option("--out", default="runs/adapt", show_default=True)
-@click.option("--seeds", default=3, show_default=True)
-@click.option("--pretrain-steps", default=600, show_default=True)
-@click.option("--steps", default=600, show_default=True)
-def main(seeds: int, **options: Any) -> None:
+@shared.options("runs/adapt")
+@click.option("--pretrain-steps", default=400, show_default=True)
+@click.option("--steps", "lengths", type=int, multiple=True, default=(75, 150, 300, 600), show_default=True)
+def main(data_dir: str, out: str, seeds: int, pretrain_steps: int, lengths: tuple[int, ...]) -> None:
     """Train what is missing and print the table."""
-    print("| trained | seeds | source % | before % | during % | after % | MCU J | accelerator J |")
-    print("|---|---|---|---|---|---|---|---|")
-    for way in WAYS:
-        results = [run(way, seed, **options) for seed in range(seeds)]
-        keys = ("source_accuracy", "accuracy_before", "prequential_accuracy", "accuracy")
-        shares = " | ".join(f"{100 * sum(r[key] for r in results) / seeds:.2f}" for key in keys)
-        energies = " | ".join(f"{sum(r['bills'][i]['energy_j'] for r in results) / seeds:.3g}" for i in range(2))
-        print(f"| {way} | {seeds} | {shares} | {energies} |", flush=True)
+    shared.header("trained", "steps", "source %", "before %", "during %", "after %", shared.ENERGIES)
+    for way, steps in itertools.product(WAYS, lengths):
+        settings = {
+            "stream.scenario": "adapt", "stream.drift": "rotation", "stream.pretrain_steps": pretrain_steps,
+            "train.steps": steps, **WAYS[way],
+        }  # fmt: skip
+        name = f"{way.replace(',', '').replace(' ', '-').lower()}-{steps}"
+        results = [shared.run(out, data_dir, name, seed, settings) for seed in range(seeds)]
+        keys = ("source_accuracy", "accuracy_before", "prequential_accuracy")
+        means = [f"{100 * sum(result[key] for result in results) / seeds:.2f}" for key in keys]
+        after = shared.percent([result["accuracy"] for result in results])
+        shared.row(way, steps, *means, after, shared.energies(results))
 
 
 if __name__ == "__main__":

@@ -1,57 +1,62 @@
-"""MNIST as a correlated stream without labels: what a small buffer should keep.
+"""MNIST as a correlated stream without labels: what a small buffer should keep, and what finding that out costs.
 
-    python benchmarks/recipes/correlated.py --data-dir DATA --out runs/correlated
+    python benchmarks/recipes/correlated.py --data-dir DATA
 
-Accuracy is that of linear classifiers on the frozen features with 20, 200 and 2,000 labels. Every row is a run in a
-folder of its own: stopped and started again, finished rows are reread. Prints a Markdown table.
+Accuracy is that of linear classifiers on the frozen features with 20, 200 and 2,000 labels. Scoring is what a run costs
+beyond the FIFO one of the same stream, whose steps are the same but for the scores. Prints a Markdown table.
 """
 
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
-from typing import Any
 
 import click
+import shared
 
-from qtrain.experiment import Experiment
-from qtrain.simulate import simulate_experiment
-
-POLICIES = (("score", 1), ("score", 5), ("score", 20), ("random", 1), ("fifo", 1), ("k-centre", 1))
-"""Policy, and steps after which a kept instance is scored again."""
+POLICIES = (("fifo", 1), ("random", 1), ("score", 1), ("score", 5), ("score", 20))
+"""Policy, and steps after which a kept instance is scored again; FIFO first: the others' scoring is told from it."""
 
 
-def run(
-    policy: str, interval: int, run_length: int, bits: int, seed: int, out: str, data_dir: str, steps: int
-) -> dict[str, Any]:
-    """The result of one run, trained if it was not before."""
-    experiment = Experiment(model="lenet5", recipe="contrast", seed=seed).with_options({
-        "data.name": "mnist", "data.dir": data_dir, "data.flip": False, "stream.kind": "correlated",
-        "stream.run_length": run_length, "contrast.policy": policy, "contrast.interval": interval,
-        "numbers.bits": bits, "filter.kind": "none", "prune.kind": "none", "train.steps": steps, "run.threads": 1,
-        "run.devices": ("stm32l4r5", "eyeriss"),
-        "run.out": str(Path(out) / f"{policy}-{interval}-{run_length}-{bits}-{seed}"),
-    })  # fmt: skip
-    return simulate_experiment(experiment)
+def share_more(results: list[shared.Result], plain: list[shared.Result]) -> str:
+    """Of the MACs and of the energies on both devices: the percentage that `plain` does not have."""
+    own = [sum(r["macs"]["total"] for r in results), *(shared.energy_j(results, i) for i in range(2))]
+    less = [sum(r["macs"]["total"] for r in plain), *(shared.energy_j(plain, i) for i in range(2))]
+    return ", ".join(f"{100 * (1 - b / a):.1f}" for a, b in zip(own, less, strict=True))
 
 
 @click.command()
-@click.option("--data-dir", default="data", show_default=True)
-@click.option("--out", default="runs/correlated", show_default=True)
-@click.option("--run-length", "run_lengths", type=int, multiple=True, default=(1, 50, 500), show_default=True)
-@click.option("--bits", default=8, show_default=True)
-@click.option("--seeds", default=3, show_default=True)
-@click.option("--steps", default=900, show_default=True)
-def main(run_lengths: tuple[int, ...], seeds: int, **options: Any) -> None:
+@shared.options("runs/correlated")
+@shared.bits_option
+@click.option("--run-length", "lengths", type=int, multiple=True, default=(1, 50, 500), show_default=True)
+@click.option("--buffer", default=64, show_default=True, help="Instances in the buffer.")
+@click.option("--steps", default=400, show_default=True)
+@click.option("--temperature", default=0.1, show_default=True, help="Of NT-Xent.")
+def main(
+    data_dir: str, out: str, seeds: int, widths: tuple[int, ...], lengths: tuple[int, ...], buffer: int, steps: int,
+    temperature: float,
+) -> None:  # fmt: skip
     """Train what is missing and print the table."""
-    print("| run length | policy | scored again after | seeds | accuracy % at 20, 200, 2000 labels | MCU J |")
-    print("|---|---|---|---|---|---|")
-    for run_length, (policy, interval) in itertools.product(run_lengths, POLICIES):
-        results = [run(policy, interval, run_length, seed=seed, **options) for seed in range(seeds)]
-        tables = [r["details"]["linear_accuracy_by_labels"] for r in results]
-        accuracies = ", ".join(f"{100 * sum(t[n] for t in tables) / seeds:.2f}" for n in tables[0])
-        energy = sum(r["bills"][0]["energy_j"] for r in results) / seeds
-        print(f"| {run_length} | {policy} | {interval} | {seeds} | {accuracies} | {energy:.3g} |", flush=True)
+    shared.header(
+        "run length", "bits", "policy", "scored again after", "accuracy % at 20, 200 labels", "at 2,000",
+        "scoring % of MACs, MCU J, accelerator J", shared.ENERGIES,
+    )  # fmt: skip
+    for bits, length in itertools.product(widths, lengths):
+        plain: list[shared.Result] = []
+        for policy, interval in POLICIES:
+            settings = {
+                "recipe": "contrast", "data.flip": False, "stream.kind": "correlated", "stream.run_length": length,
+                "contrast.policy": policy, "contrast.interval": interval, "contrast.buffer": buffer,
+                "contrast.temperature": temperature, "numbers.bits": bits, "train.steps": steps,
+            }  # fmt: skip
+            name = f"{policy}-{interval}-{length}-{buffer}-{bits}"
+            results = [shared.run(out, data_dir, name, seed, settings) for seed in range(seeds)]
+            plain = plain or results
+            tables = [list(result["details"]["linear_accuracy_by_labels"].values()) for result in results]
+            few = ", ".join(f"{100 * sum(table[i] for table in tables) / seeds:.1f}" for i in range(2))
+            accuracy = shared.percent([table[2] for table in tables], 1)
+            again = interval if policy == "score" else "-"
+            cost = share_more(results, plain) if policy == "score" else "-"
+            shared.row(length, bits, policy, again, few, accuracy, cost, shared.energies(results))
 
 
 if __name__ == "__main__":

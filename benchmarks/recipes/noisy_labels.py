@@ -1,77 +1,49 @@
 """MNIST with wrong labels: self-adaptive training against plain cross-entropy, accuracy of the last epoch.
 
-    python benchmarks/recipes/noisy_labels.py --data-dir DATA --out runs/noisy
+    python benchmarks/recipes/noisy_labels.py --data-dir DATA
 
-Every row is a run in a folder of its own: stopped and started again, finished rows are reread. Prints a Markdown table
-of mean and range over the seeds, selective error, and the energy of a run on the first device.
+Prints a Markdown table: accuracy with its range over the seeds, selective error, and the energy of a run.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import click
-
-from qtrain.experiment import Experiment
-from qtrain.simulate import simulate_experiment
+import shared
 
 RECIPES = ("supervised", "self-adaptive")
+COVERAGES = ("1", "0.95", "0.9", "0.85", "0.8")
 
 
-def rows(noises: tuple[float, ...], bits: tuple[int, ...], seeds: int, **settings: Any) -> Iterator[dict[str, Any]]:
-    """One entry for each recipe, noise and width: the results of its seeds."""
-    for width, noise, recipe in itertools.product(bits, noises, RECIPES):
-        results = [run(recipe, noise, width, seed, **settings) for seed in range(seeds)]
-        yield {"recipe": recipe, "noise": noise, "bits": width, "results": results}
-
-
-def run(
-    recipe: str, noise: float, bits: int, seed: int, out: str, data_dir: str, instances: int, epochs: int
-) -> dict[str, Any]:
-    """The result of one run, trained if it was not before."""
-    experiment = Experiment(recipe=recipe, model="lenet5", seed=seed).with_options({
-        "data.name": "mnist", "data.dir": data_dir, "data.label_noise": noise, "data.n_labels": instances,
-        "numbers.bits": bits, "filter.kind": "none", "prune.kind": "none", "train.epochs": epochs,
-        "run.out": str(Path(out) / f"{recipe}-{noise:g}-{bits}-{seed}"), "run.threads": 1,
-        "run.devices": ("stm32l4r5", "eyeriss"),
-    })  # fmt: skip
-    return simulate_experiment(experiment)
-
-
-def spread(values: list[float]) -> str:
-    """Mean and range in percent."""
-    mean = 100 * sum(values) / len(values)
-    return f"{mean:.2f} ({100 * min(values):.2f} to {100 * max(values):.2f})" if len(values) > 1 else f"{mean:.2f}"
+def selective(results: list[shared.Result]) -> str:
+    """Mean error in percent among the instances the network is surest of, at each of COVERAGES."""
+    tables = [result["details"].get("selective_error") for result in results]
+    if None in tables:
+        return "-"
+    return ", ".join(f"{100 * sum(table[c] for table in tables) / len(tables):.2f}" for c in COVERAGES)
 
 
 @click.command()
-@click.option("--data-dir", default="data", show_default=True)
-@click.option("--out", default="runs/noisy", show_default=True)
+@shared.options("runs/noisy")
+@shared.bits_option
 @click.option("--noise", "noises", type=float, multiple=True, default=(0.2, 0.4, 0.6, 0.8), show_default=True)
-@click.option("--bits", type=int, multiple=True, default=(32, 8), show_default=True)
-@click.option("--seeds", default=3, show_default=True)
-@click.option("--instances", default=10_000, show_default=True, help="Training instances, equally many a class.")
-@click.option("--epochs", default=30, show_default=True)
-def main(**options: Any) -> None:
+@click.option("--instances", default=5000, show_default=True, help="Training instances, equally many a class.")
+@click.option("--epochs", default=20, show_default=True)
+def main(
+    data_dir: str, out: str, seeds: int, widths: tuple[int, ...], noises: tuple[float, ...], instances: int, epochs: int
+) -> None:
     """Train what is missing and print the table."""
-    print("| noise | bits | recipe | seeds | accuracy % | error % at coverage 0.9, 0.8 | MCU J | accelerator J |")
-    print("|---|---|---|---|---|---|---|---|")
-    for row in rows(**options):
-        results = row["results"]
-        table = [r["details"].get("selective_error", {}) for r in results]
-        selective = ", ".join(
-            f"{100 * sum(t[c] for t in table) / len(table):.2f}" for c in ("0.9", "0.8") if all(c in t for t in table)
-        )
-        energies = " | ".join(f"{bill['energy_j']:.3g}" for bill in results[0]["bills"])
-        accuracy = spread([r["accuracy"] for r in results])
-        print(
-            f"| {row['noise']:g} | {row['bits']} | {row['recipe']} | {len(results)} | {accuracy} | {selective or '-'} "
-            f"| {energies} |",
-            flush=True,
-        )
+    shared.header("noise", "bits", "recipe", "accuracy %", f"error % at {', '.join(COVERAGES)}", shared.ENERGIES)
+    for bits, noise, recipe in itertools.product(widths, noises, RECIPES):
+        settings = {
+            "recipe": recipe, "data.label_noise": noise, "data.n_labels": instances,
+            "numbers.bits": bits, "train.epochs": epochs,
+        }  # fmt: skip
+        name = f"{recipe}-{noise:g}-{bits}"
+        results = [shared.run(out, data_dir, name, seed, settings) for seed in range(seeds)]
+        accuracy = shared.percent([result["accuracy"] for result in results])
+        shared.row(noise, bits, recipe, accuracy, selective(results), shared.energies(results))
 
 
 if __name__ == "__main__":

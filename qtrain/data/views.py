@@ -44,6 +44,10 @@ def _in_cut(rng: np.random.Generator, n: int, size: int) -> NDArray[np.bool_]:
     return np.abs(np.arange(size) - centre) * 2 < CUT * size
 
 
-def mirror(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Images [n, C, H, W] mirrored left to right."""
-    return np.ascontiguousarray(images[..., ::-1])
+def still(images: NDArray[np.float32], flip: bool = True) -> NDArray[np.float32]:
+    """The one view of images [n, C, H, W] that nothing random enters: mirrored left to right; without `flip` moved to
+    the right by the weak view's largest shift. Either is among what the random views do, so that a network trained on
+    those learns to see the image and its still view as the same."""
+    n, width = len(images), images.shape[3]
+    right = 0 if flip else round(WEAK_SHIFT * width)
+    return shift(images, np.zeros(n, np.int64), np.full(n, right), np.full(n, flip))

@@ -30,7 +30,7 @@ RECIPES = (
         "a forward on the weak views, a step on the strong ones and on as many labelled (64 each)",
     ),
     RecipeInfo(
-        "contrast", "a small buffer of the instances whose mirrored views differ most; NT-Xent", "no labels",
+        "contrast", "a small buffer of the instances whose views differ most; NT-Xent", "no labels",
         "Wu et al., DAC 2021, arXiv 2106.03796", 10 / 3,
         "two forwards to score buffer and segment, a step on two views of the buffer",
     ),

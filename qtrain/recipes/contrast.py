@@ -14,7 +14,7 @@ from torch import Tensor
 
 from qtrain.data.labels import labelled
 from qtrain.data.streams import generator
-from qtrain.data.views import mirror, strong
+from qtrain.data.views import still, strong
 from qtrain.layers import QuantizedNetwork
 from qtrain.recipes.base import Batch, Material, Outcome, PlainRecipe, Select
 from qtrain.recipes.contrastive import contrast_scores, farthest_first, nt_xent
@@ -33,11 +33,12 @@ class Contrast(PlainRecipe):
     """Each step scores buffer and streamed segment, keeps the `buffer` instances that the policy prefers and makes one
     NT-Xent update on two strong views of them (loss in float, its gradient quantized as an error).
 
-    score: the highest contrast scores; selective-backprop: the highest NT-Xent losses of image against mirror image;
-    k-centre: those that cover the rest; fifo and random need no pass. A kept instance is scored again when `interval`
-    steps have passed. Scores are forward passes as deployed, charged to "inner". The network's outputs are the
-    projection; features are what its last layer reads, and the accuracy is a linear classifier's on them. The buffer
-    holds raw pixels on the device.
+    score: the highest contrast scores of image and mirror image (where images may not be mirrored: shifted, since a
+    score that training can't lower would keep the same instances for ever); selective-backprop: the highest NT-Xent
+    losses of the same pairs; k-centre: those that cover the rest; fifo and random need no pass. A kept instance is
+    scored again when `interval` steps have passed. Scores are forward passes as deployed, charged to "inner". The
+    network's outputs are the projection; features are what its last layer reads, and the accuracy is a linear
+    classifier's on them. The buffer holds raw pixels on the device.
     """
 
     kind: ClassVar[str] = "contrast"
@@ -96,7 +97,7 @@ class Contrast(PlainRecipe):
         self.images, self.scores, self.ages = images[kept], scores[kept], ages[kept]
 
     def _scored(self, net: QuantizedNetwork, images: Tensor, due: Tensor, n: int) -> Tensor:
-        both = torch.cat([images, torch.from_numpy(mirror(images.numpy()))])
+        both = torch.cat([images, torch.from_numpy(still(images.numpy(), self.material.flip))])
         outputs, _ = net.run(both, rows=torch.cat([due, due + n]), payer="inner", training=False)
         values = outputs.values.float()
         if self.policy == "selective-backprop":

@@ -27,10 +27,10 @@ def nt_xent(outputs: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     return losses.detach().view(2, n).mean(0).to(outputs.dtype), gradient.to(outputs.dtype)
 
 
-def contrast_scores(outputs: Tensor, mirrored: Tensor) -> Tensor:
-    """S = 1 - z . z' in [0, 2] of outputs [n, d] for images and their mirror images (Wu et al. 2021): high where the
-    network does not yet see that both are the same."""
-    return 1 - (directions(outputs) * directions(mirrored)).sum(1)
+def contrast_scores(outputs: Tensor, seen: Tensor) -> Tensor:
+    """S = 1 - z . z' in [0, 2] of outputs [n, d] for images and for their still views (Wu et al. 2021: mirrored): high
+    where the network does not yet see that both are the same."""
+    return 1 - (directions(outputs) * directions(seen)).sum(1)
 
 
 def farthest_first(outputs: Tensor, n: int) -> Tensor:

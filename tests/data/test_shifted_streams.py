@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from qtrain.data.drift import Drift
 from qtrain.data.labels import labelled, noisy
 from qtrain.data.ordered import CorrelatedBatches, IncrementalBatches
-from qtrain.data.views import mirror, strong, weak
+from qtrain.data.views import still, strong, weak
 from qtrain.data.warp import affine, blur, rotations, shift
 from qtrain.errors import QtrainError
 
@@ -95,7 +95,13 @@ def test_a_quarter_turn_is_exact_and_edges_repeat():
     moved = shift(image, np.array([1]), np.array([0]), np.array([False]))[0, 0]
     assert moved.tolist() == [[0, 1, 2], [0, 1, 2], [3, 4, 5]]
     flipped = shift(image, np.array([0]), np.array([0]), np.array([True]))
-    assert (flipped == mirror(image)).all()
+    assert (flipped == still(image)).all()
+    assert flipped[0, 0].tolist() == [[2, 1, 0], [5, 4, 3], [8, 7, 6]]
+
+
+def test_the_still_view_of_what_may_not_be_mirrored_is_a_shift():
+    image = np.arange(16, dtype=np.float32).reshape(1, 1, 1, 16)
+    assert still(image, flip=False)[0, 0, 0].tolist() == [0, 0, *range(14)]  # 0.125 of 16: by 2, the edge repeats
 
 
 def test_blur_keeps_a_constant_and_the_middle_of_a_point():

@@ -38,11 +38,21 @@ def test_lazy_scoring_scores_the_new_and_the_due(job, one_step, interval):
         one_step(made, step)
         due = int((ages + 1 >= interval).sum())
         scored.append(due + 8)
-        assert tally(made, "forward", "inner") - before == 2 * (due + 8)  # the image and its mirror image
+        assert tally(made, "forward", "inner") - before == 2 * (due + 8)  # the image and its still view
     assert len(made.recipe.images) == 8
     if interval == 1:
         assert scored == [8, 16, 16, 16]
     assert tally(made, "gradient", "main") == 4 * 2 * 8
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_the_score_is_blind_to_what_the_views_teach(job, flip):
+    """Mirrored digits are no view where `flip` is off: a score of theirs would never fall."""
+    made = job("contrast", data__flip=flip, numbers__bits=32)
+    half = torch.rand(3, 1, 8, 4, generator=torch.Generator().manual_seed(0))
+    symmetric = torch.cat([half, half.flip(3)], 3)
+    scores = made.recipe._scored(made.net, symmetric, torch.arange(3), 3)
+    assert (scores.abs().max() < 1e-5) == flip
 
 
 @pytest.mark.parametrize("policy", ["fifo", "random"])
