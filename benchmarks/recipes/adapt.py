@@ -14,20 +14,18 @@ from typing import Any
 import click
 import shared
 
-FILTERED = {"filter.kind": "instance", "prune.kind": "channel"}
 WAYS: dict[str, dict[str, Any]] = {
     "all layers, float32": {"numbers.bits": 32},
     "all layers, 8 bit": {"numbers.bits": 8},
     "last layer, 8 bit": {"numbers.bits": 8, "train.layers": "fc"},
-    "EIF + EMP, float32": {"numbers.bits": 32, **FILTERED},
-    "EIF + EMP, 8 bit": {"numbers.bits": 8, **FILTERED},
+    "EIF + EMP, 8 bit": {"numbers.bits": 8, "filter.kind": "instance", "prune.kind": "channel"},
 }
 
 
 @click.command()
 @shared.options("runs/adapt")
 @click.option("--pretrain-steps", default=400, show_default=True)
-@click.option("--steps", "lengths", type=int, multiple=True, default=(75, 150, 300, 600), show_default=True)
+@click.option("--steps", "lengths", type=int, multiple=True, default=(50, 150, 450), show_default=True)
 def main(data_dir: str, out: str, seeds: int, pretrain_steps: int, lengths: tuple[int, ...]) -> None:
     """Train what is missing and print the table."""
     shared.header("trained", "steps", "source %", "before %", "during %", "after %", shared.ENERGIES)
