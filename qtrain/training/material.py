@@ -36,8 +36,9 @@ def material(experiment: Experiment, dataset: Dataset, shape: tuple[int, int, in
     mean, std = _moments(dataset, shape)
     n_steps = stream(experiment, labels).n_steps
     return Material(
-        images, torch.from_numpy(labels), torch.from_numpy(known), dataset.n_classes, n_steps,
-        experiment.train.batch_size, seed, settings.flip, reconstruct, 1 / std, -mean / std, (1 - mean) / std,
+        images, torch.from_numpy(labels), torch.from_numpy(known),
+        experiment.n_classes or dataset.n_classes, n_steps, experiment.train.batch_size, seed, settings.flip,
+        reconstruct, 1 / std, -mean / std, (1 - mean) / std,
     )  # fmt: skip
 
 

@@ -109,6 +109,14 @@ def test_an_attack_raises_the_loss_within_its_bounds_and_leaves_no_trace(job, bi
     assert [getattr(unit, "trains", None) for unit in made.net.units] == trains
 
 
+@pytest.mark.parametrize("recipe", ["supervised", "self-adaptive", "sinkhorn", "adversarial"])
+def test_a_network_may_tell_more_classes_apart_than_the_data_have(job, one_step, recipe):
+    made = one_step(job(recipe, n_classes=13))
+    accuracy, loss = made.evaluate(0)
+    assert 0 <= accuracy <= 1
+    assert loss > 0
+
+
 def test_few_labels_leave_a_supervised_recipe_only_those_instances(job):
     made = job("supervised", data__n_labels=20)
     assert len(made.images) == 20
