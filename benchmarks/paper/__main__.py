@@ -3,6 +3,7 @@
     python -m benchmarks.paper train lenet eif+emp+8bit --seeds 5 --data-dir DATA
     python -m benchmarks.paper table lenet > benchmarks/results/paper_lenet.md
     python -m benchmarks.paper clock cifar eif+emp --data-dir DATA
+    python -m benchmarks.paper density cifar --data-dir DATA
     python -m benchmarks.paper train resnet110 sgd --minutes 9 --data-dir DATA     # again and again until it is done
 
 Every seed of a row is a run in a folder of its own: finished ones are reread, stopped ones continue at their last
@@ -105,6 +106,19 @@ def clock(table: str, row: str, bits: int, steps: int, warm_up: int, data_dir: s
     from benchmarks.paper.clock import ratios, sentence
 
     click.echo(f"{row}: {sentence(ratios(TABLES[table], row, bits, steps, warm_up, {'data.dir': data_dir}))}")
+
+
+@main.command()
+@click.argument("table", type=click.Choice(list(TABLES)))
+@click.option("--rate", "rates", type=float, multiple=True, default=(0.7, 0.8, 0.9, 0.95, 0.99), show_default=True)
+@click.option("--steps", default=20, show_default=True)
+@click.option("--warm-up", default=40, show_default=True)
+@click.option("--data-dir", default="data", show_default=True)
+def density(table: str, rates: tuple[float, ...], steps: int, warm_up: int, data_dir: str) -> None:
+    """What stochastic pruning leaves of TABLE's real gradients."""
+    from benchmarks.paper.density import markdown
+
+    click.echo(markdown(TABLES[table], rates, steps, warm_up, {"data.dir": data_dir}))
 
 
 if __name__ == "__main__":
