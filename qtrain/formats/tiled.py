@@ -2,13 +2,14 @@
 
 NumPy hashes, for its unsigned words shift in zeros. The hash's first step, x ^= x >> 16, is linear over XOR; where rows
 are a power of two long, an element's index is its row's start XOR its place in the row, and both are put through that
-step once instead of for every element.
+step once instead of for every element. So it is for a first row alone, whose start is 0.
 """
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,10 @@ from qtrain.formats.noise import MIX_MULTIPLIERS, MIX_SHIFTS, NOISE_BITS, Stream
 from qtrain.formats.rounding import round_to_integer
 
 TILE = 1 << 16
-"""Elements of a tile: its five scratch arrays fill a second-level cache of 1.25 MiB, and some 20 calls are repaid."""
+"""Elements of a tile: some 20 calls are repaid, and the next tile finds its three scratch arrays in the cache."""
+_MULTIPLIERS = tuple(np.uint32(m) for m in MIX_MULTIPLIERS)
+_SIGN: dict[int, Any] = {4: np.uint32(1 << 31), 8: np.uint64(1 << 63)}
+"""The sign's bit in a float of so many bytes."""
 Words = NDArray[np.uint32]
 
 
@@ -38,18 +42,17 @@ def is_dense(x: Tensor) -> bool:
 def nearest_tiled(x: Tensor, inverse: float, step: float, low: float, high: float) -> Tensor:
     """clamp(round half to even(x * inverse), low, high) * step for a dense x on the CPU, laid out like x."""
     out = torch.empty_like(x)
-    source, target = in_memory_order(x), in_memory_order(out)
-    for start in range(0, x.numel(), TILE):
-        part = torch.mul(source[start : start + TILE], inverse, out=target[start : start + TILE])
-        part.round_().clamp_(low, high).mul_(step)
+    for part, target in zip(in_memory_order(x).split(TILE), in_memory_order(out).split(TILE), strict=True):
+        torch.mul(part, inverse, out=target).round_().clamp_(low, high).mul_(step)
     return out
 
 
+@np.errstate(all="ignore")  # infinities saturate in silence
 def quantize_tiled(x: Tensor, inverse: float, step: float, low: float, high: float, stream: Stream) -> Tensor:
     """clamp(stochastic round(x * inverse), low, high) * step for a dense x [n, ...] on the CPU, laid out like x."""
     last = x.dim() == 4 and not x.is_contiguous()
     out = torch.empty_like(x)
-    source, target = in_memory_order(x), in_memory_order(out)
+    source, target = in_memory_order(x.detach()).numpy(), in_memory_order(out)
     shape: tuple[int, ...]
     if not last and stream.rows is None:  # logical order is memory order: any rows will do
         size = min(TILE, x.numel())
@@ -59,22 +62,24 @@ def quantize_tiled(x: Tensor, inverse: float, step: float, low: float, high: flo
         size, shape = x.numel() // n, tuple(x.shape[1:])
         rows = np.arange(n) if stream.rows is None else stream.rows.numpy()
     starts = (rows * size).astype(np.uint32).reshape(-1, 1)
-    inner, split = inner_words(shape, last), size & (size - 1) == 0
+    inner, split = inner_words(shape, last), size & (size - 1) == 0 or not starts.any()
     key = np.uint32(stream.key)
     starts = _first_step(starts ^ key) if split else starts
-    scratch = _Scratch(min(max(TILE, size), x.numel()), x.dtype)
+    tile = None
     whole = max(1, TILE // size)  # rows a tile
     for row in range(0, len(rows), whole):
         for column in range(0, size, TILE):
-            part = inner[split][column : column + TILE]
             first, some = row * size + column, starts[row : row + whole]
+            part = inner[split][column : column + TILE][: x.numel() - first]
             length = len(some) * len(part)
-            word = scratch.word[:length]
-            (np.bitwise_xor if split else np.add)(some, part, out=word.reshape(len(some), -1))
+            if tile is None or tile.length != length:
+                tile = _Tile(length, source.dtype)
+            (np.bitwise_xor if split else np.add)(some, part, out=tile.word.reshape(len(some), -1))
             if not split:
-                np.bitwise_xor(word, key, out=word)
-                _shifted(word, MIX_SHIFTS[0], scratch.shifted[:length])
-            scratch.round(source, target, first, min(length, x.numel() - first), inverse, step, low, high)
+                np.bitwise_xor(tile.word, key, out=tile.word)
+                _shifted(tile.word, MIX_SHIFTS[0], tile.shifted)
+            place = slice(first, first + length)
+            tile.round(source[place], target[place], inverse, step, low, high)
     return out
 
 
@@ -102,27 +107,30 @@ def round_in_tiles(x: Tensor, rounding: str, stream: Stream | None) -> Tensor:
     return round_to_integer(x, rounding, stream)
 
 
-class _Scratch:
-    """What one tile needs: the hash's words, and the numbers being rounded."""
+class _Tile:
+    """Scratch space for the rounding of `length` numbers; `word` begins with the words of their logical indices after
+    the hash's first step. Three arrays hold all that is needed at a time, so that they stay in the cache."""
 
-    def __init__(self, length: int, dtype: torch.dtype) -> None:
-        self.word, self.shifted = np.empty(length, np.uint32), np.empty(length, np.uint32)
-        self.noise, self.whole, self.part = (torch.empty(length, dtype=dtype) for _ in range(3))
+    def __init__(self, length: int, dtype: np.dtype[Any]) -> None:
+        self.length, self.arrays = length, np.empty((3, length), dtype)
+        self.whole, self.noise, self.part = torch.from_numpy(self.arrays).unbind()
+        self.word, self.shifted = (line.view(np.uint32)[:length] for line in self.arrays[:2])
 
-    def round(self, source: Tensor, target: Tensor, start: int, length: int, inverse: float, step: float, low: float,
-              high: float) -> None:  # fmt: skip
-        """Round source[start : start + length] into target; the words hold the logical indices after the hash's first
-        step."""
-        word, shifted = self.word[:length], self.shifted[:length]
-        for multiplier, shift in zip(MIX_MULTIPLIERS, MIX_SHIFTS[1:], strict=True):
-            np.multiply(word, np.uint32(multiplier), out=word)
-            _shifted(word, shift, shifted)
+    def round(self, x: NDArray[Any], out: Tensor, inverse: float, step: float, low: float, high: float) -> None:
+        """Round x into out."""
+        word, (whole, noise, part), sign = self.word, self.arrays, _SIGN[x.itemsize]
+        for multiplier, shift in zip(_MULTIPLIERS, MIX_SHIFTS[1:], strict=True):
+            np.multiply(word, multiplier, out=word)
+            _shifted(word, shift, self.shifted)
         np.right_shift(word, 32 - NOISE_BITS, out=word)
-        noise, whole, part = self.noise[:length], self.whole[:length], self.part[:length]
-        noise.copy_(torch.from_numpy(word.view(np.int32)))
-        out = torch.mul(source[start : start + length], inverse, out=target[start : start + length])
-        torch.abs(out, out=part)
-        torch.floor(part, out=whole)
-        part.sub_(whole).mul_(float(1 << NOISE_BITS))
-        whole.add_(torch.lt(noise, part, out=noise)).copysign_(out)
-        torch.mul(whole.clamp_(low, high), step, out=out)
+        np.copyto(noise, word.view(np.int32))
+        np.multiply(x, inverse, out=part)
+        np.abs(part, out=part)
+        np.floor(part, out=whole)
+        np.subtract(part, whole, out=part)
+        np.multiply(part, float(1 << NOISE_BITS), out=part)
+        self.whole.add_(torch.lt(self.noise, self.part, out=self.noise))
+        bits, signs = whole.view(sign.dtype), noise.view(sign.dtype)
+        np.bitwise_and(x.view(sign.dtype), sign, out=signs)
+        np.bitwise_or(bits, signs, out=bits)
+        torch.mul(self.whole.clamp_(low, high), step, out=out)
