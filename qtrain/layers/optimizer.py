@@ -21,6 +21,7 @@ from qtrain.errors import QtrainError
 from qtrain.formats.fixed import FixedPoint
 from qtrain.formats.noise import Stream, step_key
 from qtrain.layers.emulated import rounded, stored_format
+from qtrain.layers.flat import Target, joined, magnitudes, parted, round_joined
 from qtrain.layers.network import QuantizedNetwork
 from qtrain.layers.quantizer import NEAREST, Clock
 from qtrain.layers.shift import shifted
@@ -110,11 +111,13 @@ class FixedSGD:
         with torch.no_grad():
             shifts = self.net.plan.update == "shift"
             done = set() if shifts else self._compiled(clock, constant(scale), constant(rate))
-            for name, parameter in self.parameters.items():
-                if shifts and parameter.grad is not None:
-                    self._shift(name, *self._learning(name, parameter), clock, rate if scale else 0.0)
-                elif parameter.grad is not None and name not in done:
-                    self._update(name, *self._learning(name, parameter), clock, constant(scale), constant(rate))
+            left = [name for name, p in self.parameters.items() if p.grad is not None and name not in done]
+            if shifts:
+                for name in left:
+                    self._shift(name, *self._learning(name, self.parameters[name]), clock, rate if scale else 0.0)
+            elif left:
+                self._update(left, clock, constant(scale), constant(rate))
+            for parameter in self.parameters.values():
                 parameter.grad = None
 
     def _rows(self, name: str) -> int:
@@ -127,19 +130,25 @@ class FixedSGD:
         n = self._rows(name)
         return (parameter.data[:n], parameter.grad[:n]) if n else (parameter.data, parameter.grad)
 
-    def _update(self, name: str, w: Tensor, grad: Tensor, clock: Clock, scale: float, rate: float) -> None:
-        master, velocity_format = self.formats[name]
-        weights = w.double()
-        v = grad.double().mul_(scale)
-        if self.momentum and name in self.velocity:
-            v = self.velocity[name].double().mul_(constant(self.momentum)).add_(v)
+    def _update(self, names: list[str], clock: Clock, scale: float, rate: float) -> None:
+        """The parameters `names` as one vector: some twenty operations, however many they are."""
+        pairs = [self._learning(name, self.parameters[name]) for name in names]
+        shapes = [w.shape for w, _ in pairs]
+        weights, v = (joined(list(tensors)) for tensors in zip(*pairs, strict=True))
+        v.mul_(scale)
+        if self.momentum and self.velocity:
+            none = [-torch.zeros_like(w) for w, _ in pairs]  # -0 + v is v, a zero's sign included
+            before = joined([self.velocity.get(name, zeros) for name, zeros in zip(names, none, strict=True)])
+            v = before.mul_(constant(self.momentum)).add_(v)
         if self.weight_decay:
-            v = v.add_(weights * constant(self.weight_decay))
+            v.add_(weights * constant(self.weight_decay))
         if self.momentum:
-            v = self._round(v, velocity_format, None, clock, f"{name}.momentum", name)
-            self.velocity[name] = v.to(w.dtype, copy=True)
-        stepped = weights.sub_(v.mul_(rate))
-        w.copy_(self._round(stepped, master, self.exponents.get(name), clock, f"{name}.master", name))
+            v = self._round(v, names, shapes, clock, 1)
+            for name, (w, _), part in zip(names, pairs, parted(v, shapes), strict=True):
+                self.velocity[name] = part.to(w.dtype, copy=True)
+        stepped = self._round(weights.sub_(v.mul_(rate)), names, shapes, clock, 0)
+        for (w, _), part in zip(pairs, parted(stepped, shapes), strict=True):
+            w.copy_(part)
 
     def _shift(self, name: str, w: Tensor, grad: Tensor, clock: Clock, rate: float) -> None:
         """The update by shifts: codes alone count, the master's exponent stays."""
@@ -147,7 +156,8 @@ class FixedSGD:
             raise self._not_finite(name, clock)
         exponent, (fmt, _) = self.exponents[name], self.formats[name]
         stepped = shifted(w, grad, exponent, rate, self.net.plan.for_layer(name.rpartition(".")[0]))
-        w.copy_(fmt.quantize(stepped, exponent, self.roundings[name], self._stream(clock, f"{name}.master")))
+        stream = Stream(clock.seed, clock.step, self._streams[name][0])
+        w.copy_(fmt.quantize(stepped, exponent, self.roundings[name], stream))
 
     def _compiled(self, clock: Clock, scale: float, rate: float) -> set[str]:
         """The same updates by the compiled kernels; names of the parameters they took."""
@@ -176,26 +186,25 @@ class FixedSGD:
                 self.velocity[name] = found.velocity
         return set(entries)
 
-    def _stream(self, clock: Clock, name: str) -> Stream:
-        return Stream(clock.seed, clock.step, self._stream_id(name))
-
     def _stream_id(self, name: str) -> int:
         return zlib.crc32(f"{self.payer}.{name}".encode())
 
     def _not_finite(self, name: str, clock: Clock) -> QtrainError:
         return QtrainError(f"{name} is not finite after step {clock.step}; lower the learning rate (--lr)")
 
-    def _round(self, x: Tensor, fmt: Any, least: int | None, clock: Clock, stream_name: str, name: str) -> Tensor:
-        low, high = torch.aminmax(x)
-        amax = max(-float(low), float(high))
-        if not math.isfinite(amax):
-            raise self._not_finite(name, clock)
-        if not isinstance(fmt, FixedPoint):
-            return rounded(fmt, x, self.roundings[name], self._stream(clock, stream_name))
-        exponent = fmt.exponent_for(amax)
-        if least is not None:
-            exponent = self.exponents[name] = max(least, exponent)
-        return fmt.quantize(x, exponent, self.roundings[name], self._stream(clock, stream_name))
+    def _round(self, x: Tensor, names: list[str], shapes: list[torch.Size], clock: Clock, role: int) -> Tensor:
+        """The joined tensors in x as masters (role 0) or momentum (1) of the parameters `names`."""
+        targets = []
+        for name, amax in zip(names, magnitudes(x, shapes), strict=True):
+            if not math.isfinite(amax):
+                raise self._not_finite(name, clock)
+            fmt = self.formats[name][role]
+            exponent = fmt.exponent_for(amax) if isinstance(fmt, FixedPoint) else 0
+            if role == 0 and name in self.exponents:
+                exponent = self.exponents[name] = max(self.exponents[name], exponent)
+            stream = Stream(clock.seed, clock.step, self._streams[name][role])
+            targets.append(Target(fmt, self.roundings[name], exponent, stream))
+        return round_joined(x, shapes, targets)
 
     def state(self) -> dict[str, Any]:
         """Exponents of the masters: what a checkpoint holds besides `tensors`."""
