@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qtrain.formats.noise import Stream
 from qtrain.formats.rounding import round_to_integer
-from qtrain.formats.tiled import is_dense, nearest_tiled, quantize_tiled
+from qtrain.formats.tiled import in_memory_order, is_dense, nearest_tiled, quantize_tiled
 
 CARRIER_BITS = {torch.float32: 24, torch.float64: 53}
 """Integers up to 2^bits are exact in the dtype (IEEE 754)."""
@@ -59,13 +59,30 @@ class FixedPoint:
         self, x: Tensor, exponent: int, rounding: str = "nearest-even", stream: Stream | None = None
     ) -> Tensor:
         """The nearest representable values by `rounding`: codes x 2^exponent, same shape and dtype as `x`."""
+        return self.quantize_seen(x, exponent, rounding, stream)[0]
+
+    def quantize_seen(
+        self, x: Tensor, exponent: int, rounding: str, stream: Stream | None, plus: Tensor | None = None
+    ) -> tuple[Tensor, float | None]:
+        """x (+ plus) quantized, and what `largest` is of it where that was found on the way."""
         if x.numel() > 1 and x.is_cpu and is_dense(x):
             grid = math.ldexp(1.0, -exponent), math.ldexp(1.0, exponent), self.min_code, self.max_code
+            if plus is not None and plus.stride() != x.stride():
+                plus = torch.empty_like(x).copy_(plus)
             if rounding == "stochastic" and stream is not None:
-                return quantize_tiled(x, *grid, stream)
+                return quantize_tiled(x, *grid, stream, plus)
             if rounding == "nearest-even":
-                return nearest_tiled(x, *grid)
-        return self.codes(x, exponent, rounding, stream).mul_(math.ldexp(1.0, exponent))
+                return nearest_tiled(x, *grid, plus)
+        x = x if plus is None else x + plus
+        return self.codes(x, exponent, rounding, stream).mul_(math.ldexp(1.0, exponent)), None
+
+    def largest(self, x: Tensor) -> float:
+        """The largest magnitude in x, which is not empty; of unsigned numbers the largest positive one, or 0."""
+        x = in_memory_order(x)
+        if not self.signed:
+            return max(float(x.amax()), 0.0)
+        low, high = torch.aminmax(x)
+        return max(float(high), -float(low))
 
 
 MIN_EXPONENT = -100

@@ -26,6 +26,8 @@ TILE = 1 << 17
 _MULTIPLIERS = tuple(np.uint32(m) for m in MIX_MULTIPLIERS)
 _SIGN: dict[int, Any] = {4: np.uint32(1 << 31), 8: np.uint64(1 << 63)}
 """The sign's bit in a float of so many bytes."""
+_SAFE = 2.0**-64, 2.0**64
+"""Numbers this far from float32's ends are exact when multiplied by a power of two that brought them here."""
 Words = NDArray[np.uint32]
 
 
@@ -41,20 +43,44 @@ def is_dense(x: Tensor) -> bool:
     return x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
 
 
-def nearest_tiled(x: Tensor, inverse: float, step: float, low: float, high: float) -> Tensor:
-    """clamp(round half to even(x * inverse), low, high) * step for a dense x on the CPU, laid out like x."""
-    out = torch.empty_like(x)
-    for part, target in zip(in_memory_order(x).split(TILE), in_memory_order(out).split(TILE), strict=True):
-        torch.mul(part, inverse, out=target).round_().clamp_(low, high).mul_(step)
-    return out
+def nearest_tiled(
+    x: Tensor, inverse: float, step: float, low: float, high: float, plus: Tensor | None = None
+) -> tuple[Tensor, float | None]:
+    """clamp(round half to even(y * inverse), low, high) * step of y = x (+ plus, which lies as x does), dense on the
+    CPU; laid out like x. And the largest y, or |y| with a `low` below zero, unless y * inverse can't tell it."""
+    out, seen = torch.empty_like(x), 0.0
+    source, target = in_memory_order(x), in_memory_order(out)
+    others = None if plus is None else in_memory_order(plus)
+    for first in range(0, x.numel(), TILE):
+        place = slice(first, first + TILE)
+        y = source[place] if others is None else torch.add(source[place], others[place], out=target[place])
+        part = torch.mul(y, inverse, out=target[place])
+        ends = torch.aminmax(part) if low < 0 else (part.amax(),)
+        seen = _larger(seen, float(ends[-1]), -float(ends[0]) if low < 0 else 0.0)
+        part.round_().clamp_(low, high).mul_(step)
+    return out, _told(seen, step)
+
+
+def _larger(*numbers: float) -> float:
+    """The largest; NaN where one is."""
+    return math.nan if any(map(math.isnan, numbers)) else max(numbers)
+
+
+def _told(codes: float, step: float) -> float | None:
+    """codes x step, unless overflow or underflow may have befallen the codes."""
+    return codes * step if _SAFE[0] < codes < _SAFE[1] else None
 
 
 @np.errstate(all="ignore")  # infinities saturate in silence
-def quantize_tiled(x: Tensor, inverse: float, step: float, low: float, high: float, stream: Stream) -> Tensor:
-    """clamp(stochastic round(x * inverse), low, high) * step for a dense x [n, ...] on the CPU, laid out like x."""
+def quantize_tiled(
+    x: Tensor, inverse: float, step: float, low: float, high: float, stream: Stream, plus: Tensor | None = None
+) -> tuple[Tensor, float | None]:
+    """As `nearest_tiled`, rounded stochastically; the largest magnitude where low is below zero."""
     last = x.dim() == 4 and not x.is_contiguous()
     out = torch.empty_like(x)
     source, target = (in_memory_order(t.detach()).numpy() for t in (x, out))
+    others = None if plus is None else in_memory_order(plus).numpy()
+    seen = 0.0
     shape: tuple[int, ...]
     if not last and stream.rows is None:  # logical order is memory order: any rows will do
         size = min(TILE, x.numel())
@@ -81,8 +107,9 @@ def quantize_tiled(x: Tensor, inverse: float, step: float, low: float, high: flo
                 np.bitwise_xor(tile.word, key, out=tile.word)
                 _shifted(tile.word, MIX_SHIFTS[0], tile.shifted)
             place = slice(first, first + length)
-            tile.round(source[place], target[place], inverse, step, low, high)
-    return out
+            y = source[place] if others is None else np.add(source[place], others[place], out=target[place])
+            seen = _larger(seen, tile.round(y, target[place], inverse, step, low, high))
+    return out, _told(seen, step) if low < 0 else None
 
 
 def quantize_parts(
@@ -129,7 +156,7 @@ def _shifted(word: Words, shift: int, scratch: Words) -> None:
 def round_in_tiles(x: Tensor, rounding: str, stream: Stream | None) -> Tensor:
     """`round_to_integer`; stochastic rounding of what lies dense on the CPU in tiles, of the same bits."""
     if rounding == "stochastic" and stream is not None and x.numel() > 1 and x.device.type == "cpu" and is_dense(x):
-        return quantize_tiled(x, 1.0, 1.0, -math.inf, math.inf, stream)
+        return quantize_tiled(x, 1.0, 1.0, -math.inf, math.inf, stream)[0]
     return round_to_integer(x, rounding, stream)
 
 
@@ -142,8 +169,8 @@ class _Tile:
         self.whole, self.noise, self.part = torch.from_numpy(self.arrays).unbind()
         self.word, self.shifted = (line.view(np.uint32)[:length] for line in self.arrays[:2])
 
-    def round(self, x: NDArray[Any], out: NDArray[Any], inverse: float, step: float, low: float, high: float) -> None:
-        """Round x into out."""
+    def round(self, x: NDArray[Any], out: NDArray[Any], inverse: float, step: float, low: float, high: float) -> float:
+        """Round x into out; returns the largest |x * inverse|."""
         word, (whole, noise, part), sign = self.word, self.arrays, _SIGN[x.itemsize]
         for multiplier, shift in zip(_MULTIPLIERS, MIX_SHIFTS[1:], strict=True):
             np.multiply(word, multiplier, out=word)
@@ -152,6 +179,7 @@ class _Tile:
         np.copyto(noise, word.view(np.int32))
         np.multiply(x, inverse, out=part)
         np.abs(part, out=part)
+        seen = float(part.max())
         np.floor(part, out=whole)
         np.subtract(part, whole, out=part)
         np.multiply(part, float(1 << NOISE_BITS), out=part)
@@ -161,3 +189,4 @@ class _Tile:
         np.bitwise_or(bits, signs, out=bits)
         self.whole.clamp_(low, high)
         np.multiply(whole, step, out=out)
+        return seen

@@ -28,11 +28,13 @@ class ForwardQuantizer(Quantizer):
         self.role = role
         self._brevitas: Any = None
 
-    def _round(self, x: Tensor, exponent: int, stream: Stream | None) -> Tensor:
+    def _round(
+        self, x: Tensor, exponent: int, stream: Stream | None, plus: Tensor | None = None
+    ) -> tuple[Tensor, float | None]:
         if engine.active() != "brevitas" or self.rounding != NEAREST:
-            return super()._round(x, exponent, stream)
-        values, *_ = self.brevitas(exponent)(x)
-        return values
+            return super()._round(x, exponent, stream, plus)
+        values, *_ = self.brevitas(exponent)(x if plus is None else x + plus)
+        return values, None
 
     def brevitas(self, exponent: int) -> Any:
         """The Brevitas tensor quantizer of this point, holding `exponent`."""

@@ -7,14 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from qtrain.engine import kernels_for, points
 from qtrain.errors import QtrainError
 from qtrain.formats.fixed import FixedPoint, FixedTensor
 from qtrain.formats.noise import Stream
-from qtrain.formats.tiled import in_memory_order
 
 SCALES = ("dynamic", "delayed", "moving-average", "percentile", "static")
 NEAREST = "nearest-even"
@@ -81,20 +79,27 @@ class Quantizer:
                 owned = owned and self.monitor is None
                 stored = points.quantize(library, self, x, clock, rows, learn, cap, plus, owned)
         else:
-            stored = self._quantize(x if plus is None else x + plus, clock, rows, learn, cap)
+            stored = self._quantize(x, clock, rows, learn, cap, plus)
         if self.monitor is not None:
             source = x if plus is None else x + plus
             source = source if cap is None else source.clamp(max=cap)
             self.monitor.append(self._health(source, stored.values, stored.exponent or 0))
         return self.stored(stored)
 
-    def _quantize(self, x: Tensor, clock: Clock, rows: Tensor | None, learn: bool, cap: float | None) -> FixedTensor:
+    def _quantize(
+        self, x: Tensor, clock: Clock, rows: Tensor | None, learn: bool, cap: float | None, plus: Tensor | None
+    ) -> FixedTensor:
         """The same by PyTorch's operations, or Brevitas'."""
+        stream = Stream(clock.seed, clock.step, self.stream_id, rows) if self.rounding == "stochastic" else None
+        held = self.held(learn)
+        if held is not None and cap is None:  # one pass: what the rule learns is found on the way
+            values, seen = self._round(x, held, stream, plus)
+            if learn:
+                self.observe(self._magnitude(x if plus is None else x + plus) if seen is None else seen, learn)
+            return FixedTensor(values, held)
+        x = x if plus is None else x + plus
         exponent = self._exponent(x, learn, cap)
-        stream = None
-        if self.rounding == "stochastic":
-            stream = Stream(clock.seed, clock.step, self.stream_id, rows)
-        return FixedTensor(self._round(x if cap is None else x.clamp(max=cap), exponent, stream), exponent)
+        return FixedTensor(self._round(x if cap is None else x.clamp(max=cap), exponent, stream)[0], exponent)
 
     def stored(self, tensor: FixedTensor) -> FixedTensor:
         """Show `tensor` to whoever watches this point; returns it."""
@@ -102,8 +107,11 @@ class Quantizer:
             self.watch(self.name, tensor)
         return tensor
 
-    def _round(self, x: Tensor, exponent: int, stream: Stream | None) -> Tensor:
-        return self.format.quantize(x, exponent, self.rounding, stream)
+    def _round(
+        self, x: Tensor, exponent: int, stream: Stream | None, plus: Tensor | None = None
+    ) -> tuple[Tensor, float | None]:
+        """x (+ plus) on the grid of `exponent`, and its largest magnitude where that was found on the way."""
+        return self.format.quantize_seen(x, exponent, self.rounding, stream, plus)
 
     def _exponent(self, x: Tensor, learn: bool, cap: float | None) -> int:
         held = self.held(learn) if not learn else None
@@ -144,13 +152,8 @@ class Quantizer:
             return self.amax or 0.0
         if self.scale == "percentile":
             flat = x.abs().flatten()
-            seen = float(flat.kthvalue(max(1, round(PERCENTILE * flat.numel()))).values)
-        elif self.format.signed:
-            low, high = torch.aminmax(in_memory_order(x))
-            seen = max(float(high), -float(low))
-        else:
-            seen = max(float(in_memory_order(x).amax()), 0.0)
-        return seen
+            return float(flat.kthvalue(max(1, round(PERCENTILE * flat.numel()))).values)
+        return self.format.largest(x)
 
     def _health(self, x: Tensor, values: Tensor, exponent: int) -> dict[str, float]:
         """Shares saturated and flushed to zero, and the signal-to-quantization-noise ratio in dB."""
