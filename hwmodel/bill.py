@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hwmodel.confidence import basis, error_class, notes
@@ -45,7 +47,8 @@ class Sums:
 
 @dataclass(frozen=True, eq=False)
 class Bill:
-    """Price of a trace on a device; `by_layer` is keyed by (layer, kind, report phase)."""
+    """Price of a trace on a device; `by_layer` is keyed by (layer, kind, report phase). `search_cure` looks for what
+    would make it fit: some forty peaks, most of a price, so that it waits until somebody asks for the `cure`."""
 
     device: Device
     scope: str
@@ -56,7 +59,7 @@ class Bill:
     by_layer: dict[tuple[str, str, str], Sums]
     by_kernel: dict[str, Sums]
     memory: MemoryBill | None
-    cure: str | None
+    search_cure: Callable[[], str | None]
     saved_energy_vs_fp32: float | None
     saved_energy_vs_same_bits: float | None
 
@@ -77,6 +80,11 @@ class Bill:
     def fits(self) -> bool | None:
         """Whether peak RAM and flash fit the device; None without a schedule."""
         return None if self.memory is None else self.memory.fits
+
+    @cached_property
+    def cure(self) -> str | None:
+        """The cheapest change that makes the step fit the device's RAM; None where it fits."""
+        return self.search_cure()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, units in the names."""

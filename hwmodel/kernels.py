@@ -10,6 +10,7 @@ with P output pixels of the batch, R = C FY FX / groups. A stride s splits the i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 from hwmodel.containers import container_bits
 from hwmodel.elementwise import RULES as ELEMENTWISE_RULES
@@ -24,10 +25,16 @@ PIXELS_PER_PASS = 2
 
 def works(op: Op) -> list[Work]:
     """The kernels of one Op in order of execution. Raises HwmodelError for a kind or phase without a rule."""
+    return list(_works(op))
+
+
+@lru_cache(maxsize=10_000)
+def _works(op: Op) -> tuple[Work, ...]:
+    """The same, once for all devices."""
     if op.phase == "update":
-        return list(_update(op))
+        return tuple(_update(op))
     if op.phase == "select":
-        return list(_select(op))
+        return tuple(_select(op))
     rule = _RULES.get((op.layer.kind, op.phase))
     if rule is None:
         raise HwmodelError(
@@ -35,8 +42,8 @@ def works(op: Op) -> list[Work]:
             + unknown("kernel rule", f"{op.layer.kind}/{op.phase}", (f"{k}/{p}" for k, p in _RULES))
         )
     if op.batch == 0 and op.phase != "update":
-        return []
-    return list(rule(op))
+        return ()
+    return tuple(rule(op))
 
 
 def form(op: Op) -> str:

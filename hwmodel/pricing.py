@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 from hwmodel.bill import SCOPES, Bill, Sums
 from hwmodel.cost import KernelCost
@@ -49,9 +49,9 @@ def price(
     totals, by_phase, by_layer, by_kernel = _sums(trace, device)
     energy_j = totals.energy_j
     saved = {name: _saved(energy_j, baseline, device) for name, baseline in (baselines or {}).items()}
-    held, cure = None, None
+    held, search_cure = None, _none
     if schedule is not None:
-        held, cure = _memory(trace, device, schedule, filter_schedule, batch, scope == "inference")
+        held, search_cure = _memory(trace, device, schedule, filter_schedule, batch, scope == "inference")
     return Bill(
         device=device,
         scope=scope,
@@ -62,7 +62,7 @@ def price(
         by_layer=by_layer,
         by_kernel=by_kernel,
         memory=held,
-        cure=cure,
+        search_cure=search_cure,
         saved_energy_vs_fp32=saved.get("fp32"),
         saved_energy_vs_same_bits=saved.get("same_bits"),
     )
@@ -98,13 +98,12 @@ def _model(kind: str) -> Callable[[Op, float, Device], list[KernelCost]]:
     return accelerator.kernel_costs
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Priced:
-    """An Op's kernels and their sums by phase, and how often it happened."""
+    """An Op's kernels and their sums by phase. Known by its identity: an Op's hash costs more than the use of it."""
 
     costs: tuple[KernelCost, ...]
     by_phase: dict[str, Sums]
-    count: int = 0
 
 
 def _sums(
@@ -114,26 +113,23 @@ def _sums(
     by_phase = {phase: Sums() for phase in REPORT_PHASES}
     by_layer: dict[tuple[str, str, str], Sums] = {}
     by_kernel: dict[str, Sums] = {}
-    found: dict[tuple[Op, float], _Priced] = {}
+    counts: dict[_Priced, int] = {}
     for op, tally in trace:
-        key = (_anonymous(op), round(tally.density, 3))
-        priced = found.get(key)
-        if priced is None:
-            try:
-                priced = found[key] = _Priced(_costs(*key, device), _by_phase(*key, device))
-            except HwmodelError as error:  # the Op priced has no name
-                raise HwmodelError(f"layer {shown(op.layer.name)}: {str(error).removeprefix(NAMELESS)}") from None
-        priced.count += tally.count
+        try:
+            priced = _priced(_anonymous(op), round(tally.density, 3), device)
+        except HwmodelError as error:  # the Op priced has no name
+            raise HwmodelError(f"layer {shown(op.layer.name)}: {str(error).removeprefix(NAMELESS)}") from None
+        counts[priced] = counts.get(priced, 0) + tally.count
         for phase, row in priced.by_phase.items():
             layer = (op.layer.name, op.layer.kind, phase)
             by_layer.setdefault(layer, Sums()).add(row, tally.count)
     totals = Sums()
-    for priced in found.values():
+    for priced, count in counts.items():
         for cost in priced.costs:
             row = Sums(cost.macs, cost.cycles, cost.energy_j, cost.sram_bytes, cost.flash_bytes, cost.external_bytes)
-            totals.add(row, priced.count)
-            by_phase[cost.phase].add(row, priced.count)
-            by_kernel.setdefault(cost.kernel, Sums()).add(row, priced.count)
+            totals.add(row, count)
+            by_phase[cost.phase].add(row, count)
+            by_kernel.setdefault(cost.kernel, Sums()).add(row, count)
     return totals, by_phase, by_layer, by_kernel
 
 
@@ -144,16 +140,11 @@ def _anonymous(op: Op) -> Op:
 
 
 @lru_cache(maxsize=100_000)
-def _costs(op: Op, density: float, device: Device) -> tuple[KernelCost, ...]:
-    return tuple(kernel_costs(op, density, device))
-
-
-@lru_cache(maxsize=100_000)
-def _by_phase(op: Op, density: float, device: Device) -> dict[str, Sums]:
-    sums: dict[str, Sums] = {}
-    for cost in _costs(op, density, device):
+def _priced(op: Op, density: float, device: Device) -> _Priced:
+    costs, sums = tuple(kernel_costs(op, density, device)), dict[str, Sums]()
+    for cost in costs:
         sums.setdefault(cost.phase, Sums()).add(Sums(cost.macs, cost.cycles, cost.energy_j), 1)
-    return sums
+    return _Priced(costs, sums)
 
 
 def _saved(energy_j: float, baseline: Trace, device: Device) -> float | None:
@@ -177,20 +168,28 @@ def _memory(
     filter_schedule: Schedule | None,
     batch: int | None,
     inference: bool,
-) -> tuple[MemoryBill, str | None]:
-    """Peak memory of the largest step in the trace, and the cheapest change that makes it fit if it does not."""
+) -> tuple[MemoryBill, Callable[[], str | None]]:
+    """Peak memory of the largest step in the trace, and what finds the cheapest change that makes it fit."""
     from hwmodel.memory import peak
 
     n, n_streamed, n_uncertain = _largest_step(trace, batch)
     if inference:
-        return peak(schedule, n, inference=True, device=device), None
+        return peak(schedule, n, inference=True, device=device), _none
     found = peak(schedule, n, filter_schedule, n_streamed, device=device, n_uncertain=n_uncertain)
     limit = found.ram_limit_bytes
     if limit is None or found.peak_ram_bytes <= limit:
-        return found, None
+        return found, _none
+    return found, partial(_cure, schedule, n, limit, filter_schedule, n_streamed, device, n_uncertain)
+
+
+def _cure(*step: Any) -> str:
     from hwmodel.memory_cure import cure
 
-    return found, str(cure(schedule, n, limit, filter_schedule, n_streamed, device=device, n_uncertain=n_uncertain))
+    return str(cure(*step))
+
+
+def _none() -> None:
+    """No cure is needed, or none asked for."""
 
 
 def _largest_step(trace: Trace, batch: int | None) -> tuple[int, int, int]:
@@ -207,5 +206,5 @@ def _largest_batch(trace: Trace, phase: str, payer: str) -> int:
 
 def cache_clear() -> None:
     """Forget all prices (for timing)."""
-    for function in (_anonymous, _costs, _by_phase):
+    for function in (_anonymous, _priced):
         function.cache_clear()
