@@ -25,7 +25,7 @@ WAYS: dict[str, dict[str, Any]] = {
 @click.command()
 @shared.options("runs/adapt")
 @click.option("--pretrain-steps", default=400, show_default=True)
-@click.option("--steps", "lengths", type=int, multiple=True, default=(50, 150, 450), show_default=True)
+@click.option("--steps", "lengths", type=int, multiple=True, default=(150, 450), show_default=True)
 def main(data_dir: str, out: str, seeds: int, pretrain_steps: int, lengths: tuple[int, ...]) -> None:
     """Train what is missing and print the table."""
     shared.header("trained", "steps", "source %", "before %", "during %", "after %", shared.ENERGIES)

@@ -29,7 +29,7 @@ def share_more(results: list[shared.Result], plain: list[shared.Result]) -> str:
 @shared.bits_option
 @click.option("--run-length", "lengths", type=int, multiple=True, default=(1, 50, 500), show_default=True)
 @click.option("--buffer", default=64, show_default=True, help="Instances in the buffer.")
-@click.option("--steps", default=400, show_default=True)
+@click.option("--steps", default=300, show_default=True)
 @click.option("--temperature", default=0.1, show_default=True, help="Of NT-Xent.")
 def main(
     data_dir: str, out: str, seeds: int, widths: tuple[int, ...], lengths: tuple[int, ...], buffer: int, steps: int,
