@@ -66,10 +66,10 @@ def pricing(model: str) -> str:
     started = time.process_time()
     names = devices.names()[:N_DEVICES]
     for name in names:
-        prices.price(trace, devices.load(name), schedule=schedule)
+        prices.price(trace, devices.load(name), schedule=schedule).to_json()
     first_s, started = time.process_time() - started, time.process_time()
     for name in names:
-        prices.price(trace, devices.load(name), schedule=schedule)
+        prices.price(trace, devices.load(name), schedule=schedule).to_json()
     return f"{len(names)} devices: {first_s:.3f} s, again {time.process_time() - started:.3f} s"
 
 

@@ -83,7 +83,8 @@ class Bill:
 
     @cached_property
     def cure(self) -> str | None:
-        """The cheapest change that makes the step fit the device's RAM; None where it fits."""
+        """The cheapest change that makes a training step fit the device's RAM; None where it fits, or for an inference,
+        or without a schedule."""
         return self.search_cure()
 
     def to_json(self) -> dict[str, Any]:

@@ -23,14 +23,9 @@ PIXELS_PER_PASS = 2
 """Output pixels that share one read of the weights: CMSIS-NN expands two im2col columns at a time."""
 
 
-def works(op: Op) -> list[Work]:
+@lru_cache(maxsize=10_000)  # all devices run the same
+def works(op: Op) -> tuple[Work, ...]:
     """The kernels of one Op in order of execution. Raises HwmodelError for a kind or phase without a rule."""
-    return list(_works(op))
-
-
-@lru_cache(maxsize=10_000)
-def _works(op: Op) -> tuple[Work, ...]:
-    """The same, once for all devices."""
     if op.phase == "update":
         return tuple(_update(op))
     if op.phase == "select":

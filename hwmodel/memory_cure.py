@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -85,33 +86,28 @@ def cure(
 
 
 def _changes(schedule: Schedule, batch: int, fits: Callable[[Change], bool]) -> Iterator[Change]:
-    smaller = [batch >> i for i in range(1, batch.bit_length())]
+    smaller = [Change(batch >> i, smaller=True) for i in range(1, batch.bit_length())]
     w = schedule.widths
     widest = max(w.weight_bits, w.activation_bits, w.error_bits, w.gradient_bits)
     narrower = [bits for bits in NARROWER_BITS if bits < widest]
+    prefixes = range(1, len(_trained(schedule)))
     plain = Change(batch)
     least = Change(1, smaller=batch > 1, fused=True)
     yield plain
     yield dataclasses.replace(plain, fused=True)
-    yield from (Change(n, smaller=True) for n in smaller)
-    yield from (dataclasses.replace(plain, bits=bits) for bits in narrower)
-    yield from _prefix(schedule, plain, fits)
-    yield from (Change(n, smaller=True, fused=True) for n in smaller)
-    yield from (dataclasses.replace(least, bits=bits) for bits in narrower)
-    yield from _prefix(schedule, least, fits)
+    yield from _mildest(smaller, fits)
+    yield from _mildest([dataclasses.replace(plain, bits=bits) for bits in narrower], fits)
+    yield from _mildest([dataclasses.replace(plain, n_frozen=n) for n in prefixes], fits)
+    yield from _mildest([dataclasses.replace(change, fused=True) for change in smaller], fits)
+    yield from _mildest([dataclasses.replace(least, bits=bits) for bits in narrower], fits)
+    yield from _mildest([dataclasses.replace(least, n_frozen=n) for n in prefixes], fits)
 
 
-def _prefix(schedule: Schedule, change: Change, fits: Callable[[Change], bool]) -> Iterator[Change]:
-    """The shortest frozen prefix that fits (a longer one never needs more), or the longest if none does."""
-    low, high = 1, len(_trained(schedule)) - 1
-    while low < high:
-        middle = (low + high) // 2
-        if fits(dataclasses.replace(change, n_frozen=middle)):
-            high = middle
-        else:
-            low = middle + 1
-    if high >= 1:
-        yield dataclasses.replace(change, n_frozen=high)
+def _mildest(family: Sequence[Change], fits: Callable[[Change], bool]) -> Iterator[Change]:
+    """The first of a family that fits, where none needs more than the one before; the last if none does."""
+    if family:
+        last = len(family) - 1
+        yield family[bisect_left(family, True, hi=last, key=fits) if fits(family[last]) else last]
 
 
 def _trained(schedule: Schedule) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hwmodel.bill import SCOPES, Bill, Sums
 from hwmodel.cost import KernelCost
@@ -49,7 +49,8 @@ def price(
     totals, by_phase, by_layer, by_kernel = _sums(trace, device)
     energy_j = totals.energy_j
     saved = {name: _saved(energy_j, baseline, device) for name, baseline in (baselines or {}).items()}
-    held, search_cure = None, _none
+    held: MemoryBill | None = None
+    search_cure: Callable[[], str | None] = _none
     if schedule is not None:
         held, search_cure = _memory(trace, device, schedule, filter_schedule, batch, scope == "inference")
     return Bill(
@@ -182,14 +183,17 @@ def _memory(
     return found, partial(_cure, schedule, n, limit, filter_schedule, n_streamed, device, n_uncertain)
 
 
-def _cure(*step: Any) -> str:
+def _cure(
+    schedule: Schedule, batch: int, limit: int, filter_schedule: Schedule | None, n_streamed: int, device: Device,
+    n_uncertain: int,
+) -> str:  # fmt: skip
     from hwmodel.memory_cure import cure
 
-    return str(cure(*step))
+    return str(cure(schedule, batch, limit, filter_schedule, n_streamed, device=device, n_uncertain=n_uncertain))
 
 
 def _none() -> None:
-    """No cure is needed, or none asked for."""
+    """The cure of what fits, of an inference, and of a bill without a schedule."""
 
 
 def _largest_step(trace: Trace, batch: int | None) -> tuple[int, int, int]:
@@ -206,5 +210,7 @@ def _largest_batch(trace: Trace, phase: str, payer: str) -> int:
 
 def cache_clear() -> None:
     """Forget all prices (for timing)."""
-    for function in (_anonymous, _priced):
+    from hwmodel.kernels import works
+
+    for function in (_anonymous, _priced, works):
         function.cache_clear()

@@ -15,7 +15,7 @@ from qtrain.training.step import train_step
 
 
 def seconds(job: Job, step: int) -> float:
-    """Of one training step, the filter's forward and learning included."""
+    """Of one training step at the first rate, without augmentation; the filter's forward and learning included."""
     rows = torch.from_numpy(job.batches.indices(step).copy())
     batch = Batch(job.images[rows], job.labels[rows], rows, step)
     started = time.perf_counter()

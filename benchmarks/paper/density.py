@@ -13,7 +13,7 @@ from qtrain.training.record import run_record
 from qtrain.training.setup import build
 
 NOTHING = 1e-6
-"""A rate whose threshold is below any element: what is non-zero before pruning."""
+"""A rate whose threshold is below nearly every element: what is non-zero before pruning."""
 
 
 def of_normal(rate: float) -> float:
@@ -24,18 +24,19 @@ def of_normal(rate: float) -> float:
 
 
 def measured(table: Table, rate: float, n_steps: int, n_warm_up: int, more: Options) -> dict[str, float]:
-    """Share of non-zero elements by layer, mean over `n_steps` of dense training pruned at `rate` from its start."""
+    """Share of non-zero elements by layer: mean over `n_steps` of dense training pruned at `rate` from its start, at
+    the first learning rate, without augmentation."""
     pruned = {"prune.kind": "stochastic", "prune.rate": rate}
     job = build(Experiment().with_options(table.options(table.reference, 1) | pruned | more))
     for step in range(n_warm_up + n_steps):
         if step == n_warm_up:
             job.net.counts.clear()
-        seconds(job, step)
-    return pruning_report(job.net.pruner, run_record(job, n_steps).trace)["density"]
+        seconds(job, step)  # which is not looked at
+    return pruning_report(job.net.pruner, run_record(job, n_steps * job.experiment.train.batch_size).trace)["density"]
 
 
 def markdown(table: Table, rates: tuple[float, ...], n_steps: int, n_warm_up: int, more: Options) -> str:
-    """A row a layer, a column a rate; the first is what there was before pruning, in brackets shares of that."""
+    """A row a layer, a column a rate; the first is what there was before pruning, in brackets the quotients by it."""
     before = measured(table, NOTHING, n_steps, n_warm_up, more)
     left = {rate: measured(table, rate, n_steps, n_warm_up, more) for rate in rates}
     lines = [

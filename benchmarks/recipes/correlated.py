@@ -19,8 +19,8 @@ POLICIES = (("fifo", 1), ("random", 1), ("score", 1), ("score", 5), ("score", 20
 
 def share_more(results: list[shared.Result], plain: list[shared.Result]) -> str:
     """Of the MACs and of the energies on both devices: the percentage that `plain` does not have."""
-    own = [sum(r["macs"]["total"] for r in results), *(shared.energy_j(results, i) for i in range(2))]
-    less = [sum(r["macs"]["total"] for r in plain), *(shared.energy_j(plain, i) for i in range(2))]
+    own = [sum(r["macs"]["total"] for r in results), *(shared.energy_j(results, i) for i in range(len(shared.DEVICES)))]
+    less = [sum(r["macs"]["total"] for r in plain), *(shared.energy_j(plain, i) for i in range(len(shared.DEVICES)))]
     return ", ".join(f"{100 * (1 - b / a):.1f}" for a, b in zip(own, less, strict=True))
 
 

@@ -61,7 +61,7 @@ def main(
         figures = []
         for when in ("_before", ""):
             accuracies = [result[f"accuracy{when}"] for result in tuned]
-            rates = [result[f"details{when}"]["defence_success_rate"] for result in tuned]
+            rates = [result[f"details{when}"]["defence_success_rate"] or 0.0 for result in tuned]
             figures += [shared.percent(accuracies, 1), shared.percent(rates, 1)]
         figures += [f"{shared.energy_j(starts, 0):.3g}", shared.energies(tuned)]
         if encoder != "contrast":

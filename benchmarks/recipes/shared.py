@@ -1,6 +1,7 @@
 """What the scripts of this folder share: their options, one run of a table, and how the figures of its seeds are shown.
 
-Every run has a folder of its own: stopped and started again, the same command rereads what is finished.
+Every run has a folder of its own: stopped and started again, the same command rereads what is finished. Other settings
+want another `--out`.
 """
 
 from __future__ import annotations
@@ -74,4 +75,4 @@ def header(*names: str) -> None:
 
 def row(*cells: object) -> None:
     """Print a row of it."""
-    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
+    click.echo("| " + " | ".join(str(cell) for cell in cells) + " |")

@@ -1,4 +1,5 @@
-"""Random views of whole batches: a weak one that keeps an image's meaning, a strong one that makes it hard to read."""
+"""Views of whole batches. Random ones: weak, which keeps an image's meaning, and strong, which makes it hard to read;
+and a still one."""
 
 from __future__ import annotations
 
@@ -18,10 +19,15 @@ Cutout, DeVries and Taylor 2017)."""
 def weak(images: NDArray[np.float32], rng: np.random.Generator, flip: bool = True) -> NDArray[np.float32]:
     """Images [n, C, H, W] shifted at random and, with `flip`, mirrored with probability 1/2."""
     n, _, height, width = images.shape
-    down = rng.integers(-round(WEAK_SHIFT * height), round(WEAK_SHIFT * height) + 1, n)
-    right = rng.integers(-round(WEAK_SHIFT * width), round(WEAK_SHIFT * width) + 1, n)
+    down = rng.integers(-_farthest(height), _farthest(height) + 1, n)
+    right = rng.integers(-_farthest(width), _farthest(width) + 1, n)
     mirrored = np.asarray(rng.random(n) < (0.5 if flip else 0.0))
     return shift(images, down, right, mirrored)
+
+
+def _farthest(size: int) -> int:
+    """The largest shift, in pixels: one at least, so that no view is the image itself for certain."""
+    return max(1, round(WEAK_SHIFT * size))
 
 
 def strong(images: NDArray[np.float32], rng: np.random.Generator, flip: bool = True) -> NDArray[np.float32]:
@@ -49,5 +55,5 @@ def still(images: NDArray[np.float32], flip: bool = True) -> NDArray[np.float32]
     the right by the weak view's largest shift. Either is among what the random views do, so that a network trained on
     those learns to see the image and its still view as the same."""
     n, width = len(images), images.shape[3]
-    right = 0 if flip else round(WEAK_SHIFT * width)
+    right = 0 if flip else _farthest(width)
     return shift(images, np.zeros(n, np.int64), np.full(n, right), np.full(n, flip))

@@ -28,7 +28,7 @@ class Experiment(Section):
     input_shape: tuple[int, ...] = option(
         (), "C,H,W of the network's input; empty: the model's own", valid=Interval(1, 2**16)
     )
-    n_classes: int = option(0, "classes told apart; 0: the model's own", flag="--classes", valid=Interval(0, 2**20))
+    n_classes: int = option(0, "classes told apart; 0: the data's", flag="--classes", valid=Interval(0, 2**20))
     init: str = option("", "weights to start from (.safetensors)")
     recipe: str = option("supervised", "what is learned from a batch: see qtrain recipes")
     seed: int = option(0, "seed of weights, data order and rounding noise", valid=Interval(0, 2**32 - 1))

@@ -15,6 +15,9 @@ from qtrain.formats.noise import Stream
 from qtrain.formats.tiled import quantize_parts
 from qtrain.layers.emulated import rounded
 
+GROUP = 1 << 20
+"""Elements of one vector: its scratch vectors then take less room than the activations, whatever the network's size."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -24,6 +27,19 @@ class Target:
     rounding: str
     exponent: int
     stream: Stream
+
+
+def grouped(names: list[str], sizes: list[int]) -> list[list[str]]:
+    """`names` of tensors in groups of at most GROUP elements, or of a single larger tensor; order kept."""
+    groups: list[list[str]] = []
+    room = 0
+    for name, size in zip(names, sizes, strict=True):
+        if not groups or size > room:
+            groups.append([])
+            room = GROUP
+        groups[-1].append(name)
+        room -= size
+    return groups
 
 
 def joined(tensors: list[Tensor]) -> Tensor:

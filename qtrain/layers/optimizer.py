@@ -21,7 +21,7 @@ from qtrain.errors import QtrainError
 from qtrain.formats.fixed import FixedPoint
 from qtrain.formats.noise import Stream, step_key
 from qtrain.layers.emulated import rounded, stored_format
-from qtrain.layers.flat import Target, joined, magnitudes, parted, round_joined
+from qtrain.layers.flat import Target, grouped, joined, magnitudes, parted, round_joined
 from qtrain.layers.network import QuantizedNetwork
 from qtrain.layers.quantizer import NEAREST, Clock
 from qtrain.layers.shift import shifted
@@ -115,8 +115,9 @@ class FixedSGD:
             if shifts:
                 for name in left:
                     self._shift(name, *self._learning(name, self.parameters[name]), clock, rate if scale else 0.0)
-            elif left:
-                self._update(left, clock, constant(scale), constant(rate))
+            else:
+                for names in grouped(left, [self.parameters[name].numel() for name in left]):
+                    self._update(names, clock, constant(scale), constant(rate))
             for parameter in self.parameters.values():
                 parameter.grad = None
 
@@ -131,14 +132,16 @@ class FixedSGD:
         return (parameter.data[:n], parameter.grad[:n]) if n else (parameter.data, parameter.grad)
 
     def _update(self, names: list[str], clock: Clock, scale: float, rate: float) -> None:
-        """The parameters `names` as one vector: some twenty operations, however many they are."""
+        """The parameters `names` as one vector: their arithmetic is some twenty operations, however many they are."""
         pairs = [self._learning(name, self.parameters[name]) for name in names]
         shapes = [w.shape for w, _ in pairs]
         weights, v = (joined(list(tensors)) for tensors in zip(*pairs, strict=True))
         v.mul_(scale)
         if self.momentum and self.velocity:
-            none = [-torch.zeros_like(w) for w, _ in pairs]  # -0 + v is v, a zero's sign included
-            before = joined([self.velocity.get(name, zeros) for name, zeros in zip(names, none, strict=True)])
+            before = joined([
+                self.velocity[name] if name in self.velocity else -torch.zeros_like(w)  # -0 + v is v, its sign too
+                for name, (w, _) in zip(names, pairs, strict=True)
+            ])  # fmt: skip
             v = before.mul_(constant(self.momentum)).add_(v)
         if self.weight_decay:
             v.add_(weights * constant(self.weight_decay))

@@ -111,11 +111,10 @@ def build(experiment: Experiment) -> Job:
     shape: Any = tuple(experiment.input_shape) or None
     info = models.info(experiment.model, shape, experiment.n_classes or None)
     recipes.check(experiment, info.task)
-    if info.task == "classify":
-        n_classes = experiment.n_classes or dataset.n_classes
-        _check_outputs(n_classes, dataset.n_classes, experiment)
-        info = models.info(experiment.model, shape, recipes.n_outputs(experiment, n_classes))
     given = material(experiment, dataset, info.input_shape, info.task == "reconstruct")
+    if info.task == "classify":
+        _check_outputs(given.n_classes, dataset.n_classes, experiment)
+        info = models.info(experiment.model, shape, recipes.n_outputs(experiment, given.n_classes))
     test = standardized(dataset.test_images, info.input_shape, dataset)
     drift = Drift.of(experiment.stream, given.n_steps, experiment.seed)
     plan = number_plan(experiment)

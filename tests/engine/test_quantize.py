@@ -36,9 +36,9 @@ def check_same(quantizer_arguments, calls):
     st.integers(2, 16), st.booleans(), st.sampled_from(["nearest-even", "stochastic", "floor", "nearest-away"]),
     st.sampled_from(["dynamic", "delayed", "moving-average", "percentile", "static"]),
     st.sampled_from([(5,), (7, 3), (3, 5, 4, 6), (2, 1, 9, 9), (4, 16, 1, 1), (40, 30, 7, 5)]),
-    st.booleans(), st.booleans(), st.booleans(), st.sampled_from([None, 1.5]), st.integers(0, 2**31),
+    st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.sampled_from([None, 1.5]), st.integers(0, 2**31),
 )  # fmt: skip
-def test_same_bits(bits, signed, rounding, scale, shape, last, gathered, double, cap, seed):
+def test_same_bits(bits, signed, rounding, scale, shape, last, gathered, double, summed, cap, seed):
     generator = torch.Generator().manual_seed(seed)
     calls = []
     for i in range(3):
@@ -47,7 +47,8 @@ def test_same_bits(bits, signed, rounding, scale, shape, last, gathered, double,
         if last and len(shape) == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         rows = torch.randperm(1000, generator=generator)[: shape[0]] if gathered else None
-        calls.append((x, rows, {"cap": cap, "learn": i < 2}))
+        plus = x.flip(0).contiguous() if summed else None  # laid out as x, or not
+        calls.append((x, rows, {"cap": cap, "learn": i < 2, "plus": plus}))
     check_same((FixedPoint(bits, signed), rounding, scale), calls)
 
 
