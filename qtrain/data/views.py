@@ -19,8 +19,8 @@ Cutout, DeVries and Taylor 2017)."""
 def weak(images: NDArray[np.float32], rng: np.random.Generator, flip: bool = True) -> NDArray[np.float32]:
     """Images [n, C, H, W] shifted at random and, with `flip`, mirrored with probability 1/2."""
     n, _, height, width = images.shape
-    down = rng.integers(-_farthest(height), _farthest(height) + 1, n)
-    right = rng.integers(-_farthest(width), _farthest(width) + 1, n)
+    down = rng.integers(-_farthest(height), _farthest(height) + 1, (n,))
+    right = rng.integers(-_farthest(width), _farthest(width) + 1, (n,))
     mirrored = np.asarray(rng.random(n) < (0.5 if flip else 0.0))
     return shift(images, down, right, mirrored)
 
