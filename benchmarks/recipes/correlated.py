@@ -30,11 +30,9 @@ def share_more(results: list[shared.Result], plain: list[shared.Result]) -> str:
 @click.option("--run-length", "lengths", type=int, multiple=True, default=(1, 50, 500), show_default=True)
 @click.option("--buffer", default=64, show_default=True, help="Instances in the buffer.")
 @click.option("--steps", default=300, show_default=True)
-@click.option("--temperature", default=0.1, show_default=True, help="Of NT-Xent.")
 def main(
-    data_dir: str, out: str, seeds: int, widths: tuple[int, ...], lengths: tuple[int, ...], buffer: int, steps: int,
-    temperature: float,
-) -> None:  # fmt: skip
+    data_dir: str, out: str, seeds: int, widths: tuple[int, ...], lengths: tuple[int, ...], buffer: int, steps: int
+) -> None:
     """Train what is missing and print the table."""
     shared.header(
         "run length", "bits", "policy", "scored again after", "accuracy % at 20, 200 labels", "at 2,000",
@@ -46,7 +44,7 @@ def main(
             settings = {
                 "recipe": "contrast", "data.flip": False, "stream.kind": "correlated", "stream.run_length": length,
                 "contrast.policy": policy, "contrast.interval": interval, "contrast.buffer": buffer,
-                "contrast.temperature": temperature, "numbers.bits": bits, "train.steps": steps,
+                "numbers.bits": bits, "train.steps": steps,
             }  # fmt: skip
             name = f"{policy}-{interval}-{length}-{buffer}-{bits}"
             results = [shared.run(out, data_dir, name, seed, settings) for seed in range(seeds)]

@@ -21,11 +21,13 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 """The labelled instances alone are shifted at random, as the weak views of the others."""
 
+SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+
 
 @click.command()
 @shared.options("runs/few")
 @shared.bits_option
-@click.option("--data", "dataset", type=click.Choice(["mnist", "cifar10"]), default="mnist", show_default=True)
+@click.option("--data", "dataset", type=click.Choice(list(SHAPES)), default="mnist", show_default=True)
 @click.option("--model", default="lenet5", show_default=True)
 @click.option("--labels", "numbers", type=int, multiple=True, default=(40, 250), show_default=True)
 @click.option("--steps", default=400, show_default=True, help="Of 64 streamed and 64 labelled instances.")
@@ -37,7 +39,8 @@ def main(
     shared.header("labels", "bits", "method", "accuracy %", shared.ENERGIES)
     for bits, labels, method in itertools.product(widths, numbers, METHODS):
         settings = {
-            "model": model, "data.name": dataset, "data.flip": dataset != "mnist", "data.n_labels": labels,
+            "model": model, "input_shape": SHAPES[dataset], "data.name": dataset, "data.flip": dataset != "mnist",
+            "data.n_labels": labels,
             "numbers.bits": bits, "train.steps": steps, "run.checkpoint_every": steps, **METHODS[method],
         }  # fmt: skip
         name = f"{method.replace(' ', '-').lower()}-{labels}-{bits}"

@@ -18,9 +18,7 @@ import shared
 EPSILON = 0.06
 """Of pixels of which 255 is 1: the larger of the paper's two."""
 ENCODERS: dict[str, dict[str, Any]] = {
-    "contrast": {
-        "recipe": "contrast", "contrast.policy": "fifo", "contrast.dimensions": 64, "contrast.temperature": 0.1,
-    },
+    "contrast": {"recipe": "contrast", "contrast.policy": "fifo", "contrast.dimensions": 64},
     "supervised": {"recipe": "supervised"},
     "TRADES": {
         "recipe": "self-adaptive", "self_adaptive.start": 1.0, "self_adaptive.trades": 6.0,

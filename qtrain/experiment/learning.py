@@ -74,7 +74,7 @@ class Contrast(Section):
     )
     buffer: int = option(64, "instances in the buffer", valid=Interval(2, 10**6))
     interval: int = option(1, "steps after which a kept instance is scored again", valid=COUNT)
-    temperature: float = option(0.5, "temperature of NT-Xent", valid=POSITIVE)
+    temperature: float = option(0.1, "temperature of NT-Xent (0.1: SimCLR's best, table 5)", valid=POSITIVE)
     dimensions: int = option(64, "outputs of the network: the projection's dimensions", valid=Interval(2, 10**6))
     probe: int = option(2000, "training instances of the linear probe at most", valid=Interval(10, 10**9))
 
