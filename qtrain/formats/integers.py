@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-_MAX_POWER = 512
-_POWERS = torch.tensor([math.ldexp(1.0, e) for e in range(-_MAX_POWER, _MAX_POWER + 1)], dtype=torch.float64)
+_BIAS, _FRACTION_BITS = 1023, 52  # of float64 (IEEE 754)
 
 
 def power_of_two(exponent: Tensor) -> Tensor:
-    """2^exponent in float64, exactly (the library's exp2 and pow may be off by a bit)."""
-    return _POWERS.to(exponent.device)[exponent + _MAX_POWER]
+    """2^exponent in float64 for -1022 <= exponent <= 1023, exactly (the library's exp2 and pow may be off by a bit)."""
+    return (exponent.long() + _BIAS << _FRACTION_BITS).view(torch.float64)
 
 
 def shift_round(x: Tensor, shift: Tensor | int) -> Tensor:
     """x * 2^-shift, halves rounded towards plus infinity: (x + 2^(shift-1)) >> shift; left for a negative shift."""
-    shift = torch.as_tensor(shift, dtype=torch.int64, device=x.device)
+    if isinstance(shift, int):
+        return x + (1 << shift >> 1) >> shift if shift > 0 else x << -shift
     right = shift.clamp(min=0)
-    half = torch.bitwise_left_shift(1, right - 1)  # PyTorch shifts by a negative number to zero
-    return ((x + half) >> right) << (-shift).clamp(min=0)
+    return _shift_right(x, right) << right - shift
+
+
+def _shift_right(x: Tensor, shift: Tensor) -> Tensor:
+    """`shift_round` for shifts that are not negative."""
+    half = torch.bitwise_left_shift(1, shift - 1)  # PyTorch shifts by a negative number to zero
+    return x + half >> shift
 
 
 def divide_round(x: Tensor, divisor: Tensor | int) -> Tensor:
@@ -32,9 +35,8 @@ def divide_round(x: Tensor, divisor: Tensor | int) -> Tensor:
 def bit_length(x: Tensor) -> Tensor:
     """Bits of |x| (0 for 0)."""
     magnitude = x.abs()
-    high = magnitude >> 31
-    part = torch.where(high > 0, high, magnitude)  # below 2^32: exact in float64
-    return torch.frexp(part.double()).exponent.long() + 31 * (high > 0)
+    magnitude ^= magnitude & magnitude >> 1  # keeps the top bit and clears the next: float64 can't round up past it
+    return torch.frexp(magnitude.double()).exponent.long()
 
 
 def isqrt(x: Tensor) -> Tensor:
@@ -45,7 +47,7 @@ def isqrt(x: Tensor) -> Tensor:
 def normalize(x: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """x as (mantissa, exponent) with |mantissa| <= 2^bits: x ~ mantissa * 2^exponent, exact when x is that narrow."""
     exponent = (bit_length(x) - bits).clamp(min=0)
-    return shift_round(x, exponent), exponent
+    return _shift_right(x, exponent), exponent
 
 
 def inverse_sqrt(variance: Tensor) -> tuple[Tensor, Tensor]:

@@ -56,8 +56,12 @@ def nearest_tiled(
         y = source[place] if others is None else torch.add(source[place], others[place], out=target[place])
         part = torch.mul(y, inverse, out=target[place])
         ends = torch.aminmax(part) if low < 0 else (part.amax(),)
-        seen = _larger(seen, float(ends[-1]), -float(ends[0]) if low < 0 else 0.0)
-        part.round_().clamp_(low, high).mul_(step)
+        largest = _larger(float(ends[-1]), -float(ends[0]) if low < 0 else 0.0)
+        seen = _larger(seen, largest)
+        part.round_()
+        if low >= 0 or not largest <= min(-low, high):  # NaN, too
+            part.clamp_(low, high)
+        part.mul_(step)
     return out, _told(seen, step)
 
 
@@ -187,6 +191,7 @@ class _Tile:
         bits, signs = whole.view(sign.dtype), noise.view(sign.dtype)
         np.bitwise_and(x.view(sign.dtype), sign, out=signs)
         np.bitwise_or(bits, signs, out=bits)
-        self.whole.clamp_(low, high)
+        if not seen < min(-low, high):  # NaN, too
+            self.whole.clamp_(low, high)
         np.multiply(whole, step, out=out)
         return seen

@@ -23,6 +23,8 @@ WIDEST = {torch.float32: 8, torch.float64: 16}
 """Bits of the widest codes each carrier is chosen for."""
 SLACK = 1 - 2.0**-10
 """Norms are themselves sums in floats: their relative error stays far below this."""
+_SAFE_POWER = 32
+"""Codes times a power of two this close to 1 have squares, and sums of them, far from float32's ends."""
 MOST_PARTS = 16
 """Beyond this many parts of the batch one float64 pass costs less."""
 
@@ -120,6 +122,8 @@ def _squares(x: FixedTensor) -> tuple[Tensor, float]:
     inverse = math.ldexp(1.0, -(x.exponent or 0))  # codes: squares of tiny values would vanish
     if (squares := channels.squares(x.values, inverse)) is not None:
         return squares
-    codes = (x.values * inverse).square_()
+    safe = 2.0**-_SAFE_POWER <= inverse <= 2.0**_SAFE_POWER
+    codes = (x.values if safe else x.values * inverse).square()
     sums = (codes if codes.dim() == 2 else codes.sum((2, 3))).double()
+    sums = sums * inverse**2 if safe else sums
     return sums, float(sums.sum(0).max())

@@ -141,11 +141,12 @@ class Quantizer:
             used = MOVING_AVERAGE_DECAY * self.amax + (1 - MOVING_AVERAGE_DECAY) * seen
         else:
             used = self.amax
+        exponent = self.format.exponent_for(used)
         if learn:
             if self.amax is None or self.scale != "static":
                 self.amax = used if self.scale == "moving-average" else seen
-            self.exponent = self.format.exponent_for(used)
-        return self.format.exponent_for(used)
+            self.exponent = exponent
+        return exponent
 
     def _magnitude(self, x: Tensor) -> float:
         if x.numel() == 0:

@@ -38,3 +38,17 @@ def test_positions_beyond_32_bits_wrap_as_words():
     stream = Stream(1, 2, 3, far)
     expected = FixedPoint(8).codes(x, -2, "stochastic", stream) * 0.25
     assert torch.equal(FixedPoint(8).quantize(x, -2, "stochastic", stream), expected)
+
+
+@pytest.mark.parametrize("shape", [(9, 16, 32, 32), (7, 20, 33, 35), (300_001,)])
+def test_same_bits_at_any_thread_count(shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))  # several tiles, each beyond PyTorch's grain
+    layouts = [x, x.contiguous(memory_format=torch.channels_last)] if len(shape) == 4 else [x]
+    fmt, before, found = FixedPoint(8), torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            found.append([fmt.quantize_seen(y, -5, "stochastic", Stream(1, 2, 3), y) for y in layouts])
+        finally:
+            torch.set_num_threads(before)
+    assert all(torch.equal(a, b) and m == n for (a, m), (b, n) in zip(*found, strict=True))

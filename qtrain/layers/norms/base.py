@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hwmodel.operations import Layer
@@ -64,7 +65,7 @@ class NormUnit(ABC):
         channel = self.statistics(a, x.exponent, tape)
         scale, shift = self.parameters(tape)
         gain, offset, grid = affine(channel, scale, shift)
-        y = (on_grid(gain, grid, a) * a).add_(on_grid(offset, grid, a))
+        y = torch.addcmul(on_grid(offset, grid, a), on_grid(gain, grid, a), a)
         out = activate(y, self.layer.activation, self.q.output, tape)
         tape.save(self.name, (a, out.values), x.exponent, channel, scale)
         return out
