@@ -21,8 +21,9 @@ from qtrain.formats.noise import MIX_MULTIPLIERS, MIX_SHIFTS, NOISE_BITS, Stream
 from qtrain.formats.rounding import round_to_integer
 
 TILE = 1 << 17
-"""Elements of a tile: its 20 calls, some 30 us, are repaid, and its three scratch arrays stay in a third-level cache of
-2 MiB. Half of it took a tenth longer, a quarter a fourth; memory alone does at 2^20."""
+"""Elements of a tile: enough to repay its 20 calls, some 30 us, few enough for its three scratch arrays (1.5 MiB in
+float32) to stay in the cache. With 1 MiB of second and 32 of third level half of it took a tenth longer, a quarter of
+it a fourth."""
 _MULTIPLIERS = tuple(np.uint32(m) for m in MIX_MULTIPLIERS)
 _SIGN: dict[int, Any] = {4: np.uint32(1 << 31), 8: np.uint64(1 << 63)}
 """The sign's bit in a float of so many bytes."""
