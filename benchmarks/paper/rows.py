@@ -120,7 +120,7 @@ MCU = Table(
     "mcu",
     "LeNet on MNIST, batch 1, one epoch, on an MSP432",
     LENET.common | PUBLISHED | {"train.batch_size": 1, "run.devices": ("msp432p401r",)},
-    {"sgd": {}, "eif+emp": EIF | EMP, "eif+emp+8bit": EIF | EMP | Q8},
+    {"sgd": {}, "eif+emp": EIF | EMP, "eif+emp+8bit": EIF | EMP | Q8 | {"numbers.error_scale": "dynamic"}},
     "sgd",
     1,
     1,
