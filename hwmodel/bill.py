@@ -48,7 +48,7 @@ class Sums:
 @dataclass(frozen=True, eq=False)
 class Bill:
     """Price of a trace on a device; `by_layer` is keyed by (layer, kind, report phase). `search_cure` looks for what
-    would make it fit: some forty peaks, most of a price, so that it waits until somebody asks for the `cure`."""
+    would make it fit: some twenty peaks, over half a price, so that it waits until somebody asks for the `cure`."""
 
     device: Device
     scope: str

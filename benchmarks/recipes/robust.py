@@ -45,26 +45,26 @@ def main(
     )  # fmt: skip
     for bits, (encoder, options) in itertools.product(widths, ENCODERS.items()):
         common = {"data.flip": False, "numbers.bits": bits}
+        length = steps if encoder == "contrast" else 1  # the others are looked at before it
         starts, tuned = [], []
         for seed in range(seeds):
             name = f"{encoder}-{bits}"
             starts.append(shared.run(out, data_dir, name, seed, {**common, "train.steps": encoder_steps, **options}))
-            length = steps if encoder == "contrast" else 1  # the others are looked at before it
             settings = {
                 "recipe": "adversarial", "init": str(Path(starts[-1]["run"]) / "weights.safetensors"),
                 "adversarial.dimensions": options.get("contrast.dimensions", 10), "adversarial.epsilon": EPSILON,
                 "optimizer.lr": lr, "train.steps": length, **common,
             }  # fmt: skip
             tuned.append(shared.run(out, data_dir, f"{name}-tuned", seed, settings))
-        figures = []
-        for when in ("_before", ""):
-            accuracies = [result[f"accuracy{when}"] for result in tuned]
-            rates = [result[f"details{when}"]["defence_success_rate"] or 0.0 for result in tuned]
-            figures += [shared.percent(accuracies, 1), shared.percent(rates, 1)]
-        figures += [f"{shared.energy_j(starts, 0):.3g}", shared.energies(tuned)]
-        if encoder != "contrast":
-            figures[2:] = ["-", "-", figures[4], "- | -"]
-        shared.row(encoder, bits, *figures)
+        after, paid = (judged(tuned, ""), shared.energies(tuned)) if length > 1 else (("-", "-"), "- | -")
+        encoder_j = f"{shared.energy_j(starts, 0):.3g}"
+        shared.row(encoder, bits, *judged(tuned, "_before"), *after, encoder_j, paid)
+
+
+def judged(results: list[shared.Result], when: str) -> tuple[str, str]:
+    """Accuracy and defence success rate at the end, or "_before" the fine-tuning."""
+    rates = [result[f"details{when}"]["defence_success_rate"] or 0.0 for result in results]
+    return shared.percent([result[f"accuracy{when}"] for result in results], 1), shared.percent(rates, 1)
 
 
 if __name__ == "__main__":
