@@ -2,6 +2,7 @@
 
     python -m benchmarks.paper train lenet eif+emp+8bit --seeds 5 --data-dir DATA
     python -m benchmarks.paper table lenet > benchmarks/results/paper_lenet.md
+    python -m benchmarks.paper pairs lenet eif smd random
     python -m benchmarks.paper clock cifar eif+emp --data-dir DATA
     python -m benchmarks.paper density cifar --data-dir DATA
     python -m benchmarks.paper train resnet110 sgd --minutes 9 --data-dir DATA     # again and again until it is done
@@ -18,7 +19,7 @@ from typing import Any
 
 import click
 
-from benchmarks.paper.render import markdown
+from benchmarks.paper.render import differences, finished, interval, markdown
 from benchmarks.paper.rows import TABLES, Options, Table
 from qtrain.experiment import Experiment
 from qtrain.simulate import simulate_experiment
@@ -34,6 +35,11 @@ def experiment(table: Table, row: str, seed: int, epochs: int, more: Options) ->
 
 def folder(out: str, table: Table, row: str, seed: int, epochs: int) -> Path:
     return Path(out) / f"{table.name}-{epochs}" / f"{row}-{seed}"
+
+
+def known(table: Table, *rows: str) -> None:
+    if unknown := [row for row in rows if row not in table.rows]:
+        raise click.UsageError(f"{', '.join(unknown)}: the rows of {table.name} are {', '.join(table.rows)}")
 
 
 @click.group()
@@ -59,8 +65,7 @@ def train(
     """Train ROWS (all of them without a name), seed by seed, so that rows stay paired if it is stopped."""
     found = TABLES[table]
     budget = epochs or found.epochs
-    if unknown := [row for row in rows if row not in found.rows]:
-        raise click.UsageError(f"{', '.join(unknown)}: the rows of {table} are {', '.join(found.rows)}")
+    known(found, *rows)
     if minutes:
         signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGTERM))  # the loop's own way to stop
         signal.alarm(round(60 * minutes))
@@ -92,6 +97,23 @@ def table(table: str, epochs: int, seeds: int, out: str) -> None:
     """Print a table of finished runs as Markdown."""
     found = TABLES[table]
     click.echo(markdown(found, Path(out) / f"{found.name}-{epochs or found.epochs}", epochs or found.epochs, seeds))
+
+
+@main.command()
+@click.argument("table", type=click.Choice(list(TABLES)))
+@click.argument("row")
+@click.argument("others", nargs=-1, required=True)
+@click.option("--epochs", default=0, help="Budget; default: the table's.")
+@click.option("--out", default=OUT, show_default=True)
+def pairs(table: str, row: str, others: tuple[str, ...], epochs: int, out: str) -> None:
+    """Accuracy of ROW minus that of each of OTHERS over the seeds that both have."""
+    found = TABLES[table]
+    known(found, row, *others)
+    where = Path(out) / f"{found.name}-{epochs or found.epochs}"
+    for other in others:
+        by_seed = differences(finished(where, row), finished(where, other))
+        says = f"{interval(by_seed)} points, {len(by_seed)} seeds" if by_seed else "no seed in common"
+        click.echo(f"{row} minus {other}: {says}")
 
 
 @main.command()

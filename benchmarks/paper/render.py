@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 from pathlib import Path
@@ -20,9 +21,13 @@ HEAD = (
 )
 
 
-def finished(where: Path, row: str) -> dict[int, dict[str, Any]]:
-    """Results of the row by seed, each with its code version."""
-    found: dict[int, dict[str, Any]] = {}
+Runs = dict[int, dict[str, Any]]
+"""Results of one row by seed."""
+
+
+def finished(where: Path, row: str) -> Runs:
+    """What is there of the row, each with its code version."""
+    found: Runs = {}
     for path in where.glob(f"{row}-*/result.json"):
         seed = path.parent.name.removeprefix(f"{row}-")
         if seed.isdigit():
@@ -37,19 +42,24 @@ def spread(values: list[float], digits: int = 2) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-def interval(differences: list[float]) -> str:
+def interval(pairs: list[float]) -> str:
     """Mean of paired differences and the LEVEL interval of that mean."""
-    mean, n = statistics.mean(differences), len(differences)
+    mean, n = statistics.mean(pairs), len(pairs)
     if n < 2:
         return f"{mean:+.2f}"
-    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * statistics.stdev(differences) / n**0.5
+    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * statistics.stdev(pairs) / n**0.5
     return f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]"
 
 
-def line(name: str, runs: dict[int, dict[str, Any]], reference: dict[int, dict[str, Any]], same: bool) -> str:
+def differences(runs: Runs, others: Runs) -> list[float]:
+    """Accuracy of `runs` minus that of `others`, points, over the seeds that both have."""
+    return [100 * (runs[seed]["accuracy"] - others[seed]["accuracy"]) for seed in runs if seed in others]
+
+
+def line(name: str, runs: Runs, reference: Runs, same: bool) -> str:
     """One row of the table."""
     results = list(runs.values())
-    pairs = [100 * (runs[s]["accuracy"] - reference[s]["accuracy"]) for s in runs if s in reference]
+    pairs = differences(runs, reference)
     bills = zip(*(r["bills"] for r in results), strict=True)
     cells = [
         name,
@@ -89,10 +99,40 @@ def markdown(table: Table, where: Path, epochs: int, seeds: int) -> str:
         else:
             command = f"`python -m benchmarks.paper train {table.name} {name} --epochs {epochs} --seeds {seeds}`"
             lines.append(f"| {name} | 0 | {command} |" + " |" * 7)
-    return "\n".join([*lines, *layers(rows)])
+    return "\n".join([*lines, *beside_curve(rows, table.curve, table.beside), *layers(rows)])
 
 
-def layers(rows: dict[str, dict[int, dict[str, Any]]]) -> list[str]:
+def beside_curve(rows: dict[str, Runs], curve: tuple[str, ...], points: tuple[str, ...]) -> list[str]:
+    """How far each of `points` lies above the line through the rows of `curve`, at its own share of MACs saved.
+
+    The line's accuracy is taken seed by seed, linear between the two rows whose mean shares lie around the point's.
+    """
+
+    def share(name: str) -> float:
+        return statistics.mean(r["saved"]["macs"] for r in rows[name].values())
+
+    ran = sorted((name for name in curve if rows[name]), key=share)
+    lines = []
+    for point in points:
+        runs = rows[point]
+        for low, high in itertools.pairwise(ran):
+            seeds = [seed for seed in runs if seed in rows[low] and seed in rows[high]]
+            if not seeds or not share(low) <= share(point) <= share(high):
+                continue
+            t = (share(point) - share(low)) / (share(high) - share(low))
+            above = [
+                100 * (runs[s]["accuracy"] - (1 - t) * rows[low][s]["accuracy"] - t * rows[high][s]["accuracy"])
+                for s in seeds
+            ]
+            error = f", standard error {statistics.stdev(above) / len(above) ** 0.5:.2f}" if len(above) > 1 else ""
+            lines.append(
+                f"- {point} ({100 * share(point):.1f} % of MACs saved) minus the line through {low} and {high} there: "
+                f"{statistics.mean(above):+.2f} points{error}, {len(above)} seeds"
+            )
+    return ["", *lines] if lines else []
+
+
+def layers(rows: dict[str, Runs]) -> list[str]:
     """Density and never-kept channels of each pruned layer, of the rows that prune."""
     lines = []
     for name, runs in rows.items():

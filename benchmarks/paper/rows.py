@@ -36,6 +36,9 @@ class Table:
     epochs: int
     paper_epochs: int
     steps_per_epoch: int = 0
+    curve: tuple[str, ...] = ()
+    """One method at several rates, and what is compared with it at equal cost."""
+    beside: tuple[str, ...] = ()
 
     def options(self, row: str, epochs: int) -> Options:
         """Everything that makes `row` at a budget of `epochs`; schedule "step" has its milestones at a half and three
@@ -68,6 +71,7 @@ LENET = Table(
         "smd": baseline("smd", 0.25),
         "random": baseline("random", 0.25),
         "eif-rate-0.1": EIF | {"filter.rate": 0.1},
+        "eif-rate-0.17": EIF | {"filter.rate": 0.17},
         "eif-rate-0.4": EIF | {"filter.rate": 0.4},
         "eif-rate-0.6": EIF | {"filter.rate": 0.6},
         "smb-0.5": baseline("smb", 0.5),
@@ -81,6 +85,8 @@ LENET = Table(
     "sgd-tuned",
     20,
     20,
+    curve=("eif-rate-0.1", "eif-rate-0.17", "eif", "eif-rate-0.4", "eif-rate-0.6"),
+    beside=("smb", "smb-0.5", "smd", "smd-0.5", "random"),
 )  # fmt: skip
 
 CIFAR = Table(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.paper.__main__ import experiment as row_of
-from benchmarks.paper.render import interval, markdown, spread
+from benchmarks.paper.render import beside_curve, differences, interval, markdown, spread
 from benchmarks.paper.rows import TABLES
 from qtrain.experiment import Experiment
 from qtrain.simulate import resume_run, simulate_experiment
@@ -103,7 +103,7 @@ def test_every_row_is_an_experiment():
     for table in TABLES.values():
         for row in table.rows:
             assert row_of(table, row, 1, 2, {}).train.epochs == 2
-        assert table.reference in table.rows
+        assert {table.reference, *table.curve, *table.beside} <= set(table.rows)
 
 
 def test_the_interval_is_students():
@@ -135,3 +135,23 @@ def test_a_table_of_finished_runs(tmp_path):
     text = markdown(table, tmp_path, 1, 2)
     assert "| eif+emp | 2 | 91.50 ± 0.71 | +1.00 [+1.00, +1.00] | 50.0 ± 0.0 | 60.0 ± 0.0 | 75.0 ± 0.0 |" in text
     assert "conv1 50" in text
+
+
+def test_a_point_is_compared_with_the_curve_at_its_own_cost():
+    """Curve 0.98 at 60 % saved and 0.96 at 80 %; at 75 % it is 0.965, and 0.965 and 0.975 are 0 and 1 point above it:
+    0.50, standard deviation 0.71, over sqrt(2) 0.50. At 90 % there is no curve."""
+
+    def runs(share, *accuracies):
+        return {seed: {"accuracy": a, "saved": {"macs": share}} for seed, a in enumerate(accuracies)}
+
+    rows = {
+        "fast": runs(0.8, 0.96, 0.96, 0.96),
+        "slow": runs(0.6, 0.98, 0.98),
+        "absent": {},
+        "point": runs(0.75, 0.965, 0.975),
+        "far": runs(0.9, 0.5),
+    }
+    lines = beside_curve(rows, ("fast", "slow", "absent"), ("point", "far", "absent"))
+    assert len(lines) == 2
+    assert "+0.50 points, standard error 0.50, 2 seeds" in lines[1]
+    assert differences(rows["slow"], rows["fast"]) == pytest.approx([2.0, 2.0])
