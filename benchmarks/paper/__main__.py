@@ -15,26 +15,21 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Any
 
 import click
 
 from benchmarks.paper.render import differences, finished, interval, markdown
 from benchmarks.paper.rows import TABLES, Options, Table
-from qtrain.experiment import Experiment
 from qtrain.simulate import simulate_experiment
 from qtrain.training.loop import Interrupted
 
 OUT = "runs/paper"
 
 
-def experiment(table: Table, row: str, seed: int, epochs: int, more: Options) -> Experiment:
-    """The run of one seed of `row` at a budget of `epochs`."""
-    return Experiment(seed=seed).with_options({**table.options(row, epochs), **more})
-
-
-def folder(out: str, table: Table, row: str, seed: int, epochs: int) -> Path:
-    return Path(out) / f"{table.name}-{epochs}" / f"{row}-{seed}"
+def folder(out: str, table: Table, epochs: int, *, steps: int = 0, val_split: float = 0.0) -> Path:
+    """Where a table's runs lie; cut short or on a validation split they lie elsewhere."""
+    apart = [f"{steps}-steps"] * bool(steps) + [f"val-{val_split:g}"] * bool(val_split)
+    return Path(out) / "-".join([table.name, str(epochs), *apart])
 
 
 def known(table: Table, *rows: str) -> None:
@@ -55,12 +50,13 @@ def main() -> None:
 @click.option("--epochs", default=0, help="Budget; default: the table's.")
 @click.option("--steps", default=0, help="Stop after this many mini-batches: to see that a row runs.")
 @click.option("--minutes", default=0.0, help="Stop at a checkpoint after this long; the same command continues.")
+@click.option("--gpu", is_flag=True, help="Compute on a CUDA GPU.")
 @click.option("--data-dir", default="data", show_default=True)
 @click.option("--val-split", default=0.0, help="Share of the training set tested on instead, to choose settings.")
 @click.option("--out", default=OUT, show_default=True)
 def train(
     table: str, rows: tuple[str, ...], seeds: int, first_seed: int, epochs: int, steps: int, minutes: float,
-    data_dir: str, val_split: float, out: str,
+    gpu: bool, data_dir: str, val_split: float, out: str,
 ) -> None:  # fmt: skip
     """Train ROWS (all of them without a name), seed by seed, so that rows stay paired if it is stopped."""
     found = TABLES[table]
@@ -71,14 +67,16 @@ def train(
         signal.alarm(round(60 * minutes))
     for seed in range(first_seed, first_seed + seeds):
         for row in rows or tuple(found.rows):
-            path = folder(out, found, row, seed, budget)
-            more: dict[str, Any] = {"data.dir": data_dir, "data.val_split": val_split, "run.out": str(path)}
+            path = folder(out, found, budget, steps=steps, val_split=val_split) / f"{row}-{seed}"
+            more: Options = {
+                "data.dir": data_dir, "data.val_split": val_split, "run.gpu": gpu, "run.out": str(path)
+            }  # fmt: skip
             if steps:
                 more["train.steps"] = steps
             if minutes:
                 more["run.checkpoint_every"] = 100
             try:
-                result = simulate_experiment(experiment(found, row, seed, budget, more))
+                result = simulate_experiment(found.experiment(row, seed, budget).with_options(more))
             except Interrupted as stopped:
                 raise SystemExit(f"{row} seed {seed}: {stopped}") from None
             share = 100 * result["saved"]["macs"]
@@ -96,7 +94,8 @@ def train(
 def table(table: str, epochs: int, seeds: int, out: str) -> None:
     """Print a table of finished runs as Markdown."""
     found = TABLES[table]
-    click.echo(markdown(found, Path(out) / f"{found.name}-{epochs or found.epochs}", epochs or found.epochs, seeds))
+    budget = epochs or found.epochs
+    click.echo(markdown(found, folder(out, found, budget), budget, seeds))
 
 
 @main.command()
@@ -109,9 +108,10 @@ def pairs(table: str, row: str, others: tuple[str, ...], epochs: int, out: str) 
     """Accuracy of ROW minus that of each of OTHERS over the seeds that both have."""
     found = TABLES[table]
     known(found, row, *others)
-    where = Path(out) / f"{found.name}-{epochs or found.epochs}"
+    budget = epochs or found.epochs
+    runs = {name: finished(found, folder(out, found, budget), name, budget) for name in (row, *others)}
     for other in others:
-        by_seed = differences(finished(where, row), finished(where, other))
+        by_seed = differences(runs[row], runs[other])
         says = f"{interval(by_seed)} points, {len(by_seed)} seeds" if by_seed else "no seed in common"
         click.echo(f"{row} minus {other}: {says}")
 

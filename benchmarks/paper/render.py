@@ -8,9 +8,11 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import click
 from scipy import stats
 
 from benchmarks.paper.rows import Table
+from qtrain.experiment import load
 
 LEVEL = 0.9
 """Of the intervals of paired mean differences (Student's t)."""
@@ -21,18 +23,30 @@ HEAD = (
 )
 
 
+DECIDING = (
+    "seed", "model", "input_shape", "n_classes", "init", "recipe", "data", "stream", "numbers", "layers", "filter",
+    "prune", "optimizer", "train",
+)  # fmt: skip
+"""Parts of an experiment that make a row: not where it ran, nor what other recipes would take."""
+
 Runs = dict[int, dict[str, Any]]
 """Results of one row by seed."""
 
 
-def finished(where: Path, row: str) -> Runs:
-    """What is there of the row, each with its code version."""
+def finished(table: Table, where: Path, row: str, epochs: int) -> Runs:
+    """What is there of the row as it is described today, each with the commit and the code that it ran."""
     found: Runs = {}
     for path in where.glob(f"{row}-*/result.json"):
         seed = path.parent.name.removeprefix(f"{row}-")
-        if seed.isdigit():
-            env = json.loads((path.parent / "env.json").read_text())
-            found[int(seed)] = json.loads(path.read_text()) | {"code": env["code_version"]}
+        if not seed.isdigit():
+            continue
+        ran = load(path.parent / "experiment.toml")
+        asked = table.experiment(row, int(seed), epochs).with_options({"data.dir": ran.data.dir})
+        if any(getattr(ran, part) != getattr(asked, part) for part in DECIDING):
+            click.echo(f"{path.parent}: another experiment than the row; left out", err=True)
+            continue
+        env = json.loads((path.parent / "env.json").read_text())
+        found[int(seed)] = json.loads(path.read_text()) | {"code": f"{env['commit'][:7]} ({env['code_version']})"}
     return dict(sorted(found.items()))
 
 
@@ -79,7 +93,7 @@ def line(name: str, runs: Runs, reference: Runs, same: bool) -> str:
 
 def markdown(table: Table, where: Path, epochs: int, seeds: int) -> str:
     """The whole page: settings, table, and below it per layer what pruning left."""
-    rows = {name: finished(where, name) for name in table.rows}
+    rows = {name: finished(table, where, name, epochs) for name in table.rows}
     reference = rows[table.reference]
     codes = sorted({r["code"] for runs in rows.values() for r in runs.values()})
     common = ", ".join(f"{key} {value}" for key, value in table.common.items())
@@ -89,7 +103,7 @@ def markdown(table: Table, where: Path, epochs: int, seeds: int) -> str:
         f"Test set, last epoch; mean ± standard deviation over seeds; differences paired by seed with {LEVEL:.0%} "
         f"intervals (Student's t); energy on {', '.join(table.common['run.devices'])}; wall time is of a "
         f"shared machine. The paper trains {table.paper_epochs} epochs. Settings: {common}; rows: "
-        f"benchmarks/paper/rows.py. Code versions (env.json): {', '.join(codes)}.",
+        f"benchmarks/paper/rows.py. Commits (code versions): {', '.join(codes)}.",
         "",
         HEAD.format(reference=table.reference),
     ]

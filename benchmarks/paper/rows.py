@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from qtrain.experiment import Experiment
+
 Options = dict[str, Any]
 
 DENSE: Options = {"filter.kind": "none", "prune.kind": "none", "numbers.bits": 32, "run.threads": 1}
@@ -46,6 +48,10 @@ class Table:
         n_steps = epochs * self.steps_per_epoch
         milestones = {"optimizer.milestones": (n_steps // 2, 3 * n_steps // 4)} if n_steps else {}
         return {**DENSE, **self.common, **milestones, "train.epochs": epochs, **self.rows[row]}
+
+    def experiment(self, row: str, seed: int, epochs: int) -> Experiment:
+        """The run of one seed of `row`."""
+        return Experiment(seed=seed).with_options(self.options(row, epochs))
 
 
 LENET = Table(

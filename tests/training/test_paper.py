@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 
-from benchmarks.paper.__main__ import experiment as row_of
+from benchmarks.paper.__main__ import folder
 from benchmarks.paper.render import beside_curve, differences, interval, markdown, spread
 from benchmarks.paper.rows import TABLES
 from qtrain.experiment import Experiment
@@ -102,7 +102,7 @@ def test_stochastic_depth_trains_resumes_and_saves(tmp_path):
 def test_every_row_is_an_experiment():
     for table in TABLES.values():
         for row in table.rows:
-            assert row_of(table, row, 1, 2, {}).train.epochs == 2
+            assert table.experiment(row, 1, 2).train.epochs == 2
         assert {table.reference, *table.curve, *table.beside} <= set(table.rows)
 
 
@@ -123,18 +123,37 @@ def test_a_table_of_finished_runs(tmp_path):
     table = TABLES["mcu"]
     for row, accuracy in (("sgd", 0.9), ("eif+emp", 0.91)):
         for seed in (0, 1):
-            folder = tmp_path / f"{row}-{seed}"
-            folder.mkdir()
+            run = tmp_path / f"{row}-{seed}"
+            run.mkdir()
             result = {
                 "accuracy": accuracy + seed / 100, "saved": {"macs": 0.5, "bitops": 0.75}, "wall_time_s": 60,
                 "paper_accounting": {"remaining": 0.4}, "instances": {"seen": 10, "kept": 3, "uncertain": 1},
                 "bills": [{"saved_energy_vs_fp32": 0.25}], "pruning": {"never_kept": {"conv1": 0.5}},
             }  # fmt: skip
-            (folder / "result.json").write_text(json.dumps(result))
-            (folder / "env.json").write_text(json.dumps({"code_version": "abc"}))
+            (run / "result.json").write_text(json.dumps(result))
+            (run / "env.json").write_text(json.dumps({"code_version": "abc", "commit": "0123456789"}))
+            (run / "experiment.toml").write_text(table.experiment(row, seed, 1).to_toml())
     text = markdown(table, tmp_path, 1, 2)
     assert "| eif+emp | 2 | 91.50 ± 0.71 | +1.00 [+1.00, +1.00] | 50.0 ± 0.0 | 60.0 ± 0.0 | 75.0 ± 0.0 |" in text
     assert "conv1 50" in text
+    assert "0123456 (abc)" in text
+
+
+def test_a_run_of_other_settings_is_not_a_rows(tmp_path, capsys):
+    """A run cut short, or of a row changed since, is left out and named."""
+    run = tmp_path / "sgd-0"
+    run.mkdir()
+    other = TABLES["mcu"].experiment("sgd", 0, 1).with_options({"optimizer.lr": 0.5})
+    (run / "experiment.toml").write_text(other.to_toml())
+    (run / "result.json").write_text("{}")
+    assert "| sgd | 0 |" in markdown(TABLES["mcu"], tmp_path, 1, 2)
+    assert "sgd-0: another experiment than the row" in capsys.readouterr().err
+
+
+def test_what_is_cut_short_or_validated_lies_apart():
+    table = TABLES["mcu"]
+    names = [folder("out", table, 1, steps=n, val_split=share).name for n in (0, 2) for share in (0.0, 0.5)]
+    assert names == ["mcu-1", "mcu-1-val-0.5", "mcu-1-2-steps", "mcu-1-2-steps-val-0.5"]
 
 
 def test_a_point_is_compared_with_the_curve_at_its_own_cost():
