@@ -153,13 +153,14 @@ class Train(Section):
 
 @dataclass(frozen=True)
 class Execution(Section):
-    """How the run is carried out and reported; [run] in the file. Only `strict` can change its result."""
+    """How the run is carried out and reported; [run] in the file. Only `strict` and `gpu` can change its result."""
 
     PREFIX: ClassVar[str] = "run."
     devices: tuple[str, ...] = option(
         ("stm32l4r5",), "device to price for", flag="--device", per_item=True, result=False
     )
     kernels: str = option("", "kernel library; empty: the device's own", result=False)
+    gpu: bool = option(False, "compute the simulation on a CUDA GPU")
     threads: int = option(0, "threads of the simulator; 0: as many as PyTorch takes", valid=COUNT, result=False)
     checkpoint_every: int = option(0, "steps between checkpoints; 0: each epoch", valid=COUNT, result=False)
     strict: bool = option(False, "make warnings about the numerics errors")

@@ -112,7 +112,7 @@ class InstanceFilter:
             return Choice(nothing(images), nothing(images))
         self.network.step = step
         logits, tape = self.network.run(images, payer="filter")
-        scores = logits.values[:, HIGH].double() - logits.values[:, LOW].double()
+        scores = (logits.values[:, HIGH].double() - logits.values[:, LOW].double()).cpu()
         chances = self.chances.of(scores, chance(m, self.seed, step, "filter.tie", scores), self.threshold.confidence)
         kept = drawn(chances, chance(1, self.seed, step, "filter.keep", scores))
         labelled = kept | (chance(m, self.seed, step, "filter.audit", scores) < self.audit)

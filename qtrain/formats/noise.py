@@ -60,7 +60,7 @@ def noise(shape: torch.Size, stream: Stream, like: Tensor) -> Tensor:
         return noise(torch.Size((1,)), stream, like).view(())
     channels_last = like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last)
     inner = row_indices(tuple(shape[1:]), channels_last, like.device)
-    rows = stream.rows if stream.rows is not None else torch.arange(shape[0], device=like.device)
+    rows = torch.arange(shape[0], device=like.device) if stream.rows is None else stream.rows.to(like.device)
     starts = (rows * inner.numel()).to(torch.int32).view(-1, *([1] * (len(shape) - 1)))
     return _mix_tensor((starts + inner) ^ signed_word(stream.key)).to(like.dtype)
 

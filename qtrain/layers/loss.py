@@ -65,6 +65,8 @@ def cross_entropy(logits: FixedTensor, targets: Tensor, weights: Tensor | None =
     1 and the error is what PyTorch's mean reduction gives.
     """
     n, classes = logits.values.shape
+    device = logits.values.device
+    targets, weights = targets.to(device), None if weights is None else weights.to(device)
     if logits.exponent is None:
         return _float_cross_entropy(logits.values, targets, weights)
     p, nats = softmax_codes(logits)

@@ -36,6 +36,7 @@ class QuantizedNetwork(RecordedNetwork):
     def __init__(self, model: nn.Module, network: Network, units: list[Any], plan: NumberPlan, pruner: Pruner) -> None:
         super().__init__(model, network, units, plan, pruner)
         self.step = 0
+        self.place = next((p.device for p in model.parameters()), torch.device("cpu"))  # where images are brought
         self.watch: Callable[[str, str, str, FixedTensor], None] | None = None  # (layer, pass, tensor, its values)
         self.depth: StochasticDepth | None = None
         last_reader = {name: unit.name for unit in units[:-1] for name in unit.layer.inputs}
@@ -132,8 +133,8 @@ class QuantizedNetwork(RecordedNetwork):
     def _carrier(self, x: Tensor) -> Tensor:
         dtype = torch.float32 if self.plan.floating or self.native else carrier_dtype(self.widest)
         if x.dim() == 4 and self.memory_format is not None:
-            return x.to(dtype, memory_format=self.memory_format)
-        return x.to(dtype)
+            return x.to(self.place, dtype, memory_format=self.memory_format)
+        return x.to(self.place, dtype)
 
     memory_format: torch.memory_format | None = None
 

@@ -36,6 +36,6 @@ def classify(
     for part, wanted in zip(images.split(BATCH), labels.split(BATCH), strict=True):
         logits, _ = net.run(part, training=False, record=False)
         total += float(losses(logits, wanted).double().sum())
-        right += int((logits.values[:, :n_classes].argmax(1) == wanted).sum())
+        right += int((logits.values[:, :n_classes].argmax(1).cpu() == wanted).sum())
     n = max(len(images), 1)
     return right / n, total / n

@@ -120,6 +120,7 @@ def build(experiment: Experiment) -> Job:
     plan = number_plan(experiment)
     model = models.build(experiment.model, info.input_shape, info.n_classes, experiment.seed)
     prepare(model, info.input_shape, experiment, lambda: pretrain(model, info.input_shape, given, experiment))
+    model.to(place(experiment))
     net = quantize(model, info.input_shape, plan, pruners.build(experiment), experiment.model)
     net.memory_format = torch.channels_last
     _set_threads(experiment, net.network.macs)
@@ -141,6 +142,19 @@ def build(experiment: Experiment) -> Job:
     )  # fmt: skip
 
 
+def place(experiment: Experiment) -> torch.device:
+    """Where the networks are computed: on a GPU in whole float32, and with the same order of sums every time. Raises
+    QtrainError where there is no such thing, or the recipe does not run there."""
+    if not experiment.run.gpu:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise QtrainError("PyTorch finds no CUDA GPU here; leave --gpu out")
+    if experiment.recipe != "supervised":
+        raise QtrainError(f"recipe {experiment.recipe} computes on the CPU; leave --gpu out")
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True
+    return torch.device("cuda")
+
+
 def unused(net: QuantizedNetwork) -> list[str]:
     """Names of the modules with trainable parameters that belong to no layer of the traced network."""
     layers = tuple(layer.name for layer in net.network.layers)
@@ -154,7 +168,7 @@ def _filter_network(
     """The filter's own network, in the main network's numbers, and its optimizer."""
     settings = experiment.filter
     name = settings.network or models.default_filter(experiment.model)
-    model = models.build(name, input_shape, 2, experiment.seed + _FILTER_SEED)
+    model = models.build(name, input_shape, 2, experiment.seed + _FILTER_SEED).to(place(experiment))
     network = quantize(model, input_shape, plan, name=name)
     filters.start_undecided(network)
     network.memory_format = torch.channels_last

@@ -28,7 +28,7 @@ def take(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         state["filter_network"] = _network_state(job.filter.network, job.filter.optimizer)
     tensors |= {f"filter.own.{name}": value for name, value in job.filter.tensors().items()}
     tensors |= {f"recipe.own.{name}": value for name, value in job.recipe.tensors().items()}
-    return {name: value.detach().contiguous().numpy() for name, value in tensors.items()}, state
+    return {name: _array(value) for name, value in tensors.items()}, state
 
 
 def put(job: Job, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
@@ -45,7 +45,7 @@ def put(job: Job, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) ->
 
 def weights(job: Job) -> dict[str, np.ndarray]:
     """The main network's parameters and statistics by their PyTorch names."""
-    return {name: value.detach().contiguous().numpy() for name, value in job.net.model.state_dict().items()}
+    return {name: _array(value) for name, value in job.net.model.state_dict().items()}
 
 
 def numbers(job: Job) -> dict[str, Any]:
@@ -57,6 +57,10 @@ def numbers(job: Job) -> dict[str, Any]:
         "input_shape": net.input_shape, "n_outputs": layers[-1].out_channels,
         "points": net.numbers_state()["points"], "not_exact": inexact(net.plan, layers),
     }  # fmt: skip
+
+
+def _array(value: Tensor) -> np.ndarray:
+    return value.detach().cpu().contiguous().numpy()
 
 
 def _network_tensors(prefix: str, net: QuantizedNetwork, optimizer: FixedSGD) -> dict[str, Tensor]:
@@ -73,7 +77,8 @@ def _restore(
     prefix: str, net: QuantizedNetwork, optimizer: FixedSGD, tensors: dict[str, Tensor], state: Mapping[str, Any]
 ) -> None:
     net.model.load_state_dict(_under(f"{prefix}.model.", tensors))
-    optimizer.load(state["optimizer"], _under(f"{prefix}.momentum.", tensors))
+    momentum = _under(f"{prefix}.momentum.", tensors)
+    optimizer.load(state["optimizer"], {name: value.to(net.place) for name, value in momentum.items()})
     net.load_numbers_state(state["numbers"])
     net.counts.clear()
     for index, phase, payer, batch, kept, count, density_sum in state["counts"]:
