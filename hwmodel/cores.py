@@ -13,6 +13,8 @@ from hwmodel.errors import HwmodelError, unknown
 
 GROUPS = ("conv", "pointwise", "depthwise", "linear", "other")
 """Kernels that a library speeds up together: the product loops, and everything else."""
+INTEGER = ("stochastic_rounding",)
+"""Kernels that compute with integers in float32 training too: random bits."""
 _CONV_HELPERS = ("im2col", "transpose", "rotate")
 
 
@@ -46,7 +48,7 @@ class Core:
 
         Raises HwmodelError for a kernel without a row.
         """
-        table = self.floating if floating else self.integer
+        table = self.floating if floating and kernel not in INTEGER else self.integer
         for name in (kernel, _forward(kernel)):
             if name in table:
                 return table[name]

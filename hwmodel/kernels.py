@@ -26,17 +26,15 @@ PIXELS_PER_PASS = 2
 @lru_cache(maxsize=10_000)  # all devices run the same
 def works(op: Op) -> tuple[Work, ...]:
     """The kernels of one Op in order of execution. Raises HwmodelError for a kind or phase without a rule."""
-    if op.phase == "update":
-        return tuple(_update(op))
-    if op.phase == "select":
-        return tuple(_select(op))
+    if op.phase in _OF_ANY_KIND:
+        return tuple(_OF_ANY_KIND[op.phase](op))
     rule = _RULES.get((op.layer.kind, op.phase))
     if rule is None:
         raise HwmodelError(
             f"layer {op.layer.name!r}: "
             + unknown("kernel rule", f"{op.layer.kind}/{op.phase}", (f"{k}/{p}" for k, p in _RULES))
         )
-    if op.batch == 0 and op.phase != "update":
+    if op.batch == 0:
         return ()
     return tuple(rule(op))
 
@@ -177,15 +175,26 @@ def _update(op: Op) -> Iterator[Work]:
 
 
 def _select(op: Op) -> Iterator[Work]:
-    """Channel importance (sum of |error| times sum of |weight|), then a partial sort of the channels."""
-    layer = op.layer
+    """Channel importance (sums of |error| and, where they count, of |weight|), then a sort of the channels."""
+    layer, n_weights = op.layer, op.parameter_terms * op.layer.n_weights
     yield Work("select", op.report_phase, op.macs, op.macs,
                sram_bytes=_bytes(op.batch * layer.n_out, op.widths.stored_error_bits)
-               + _bytes(layer.n_weights, op.widths.weight_bits))  # fmt: skip
+               + _bytes(n_weights, op.widths.weight_bits))  # fmt: skip
     k = layer.out_channels
     yield Work("sort", op.report_phase, 0, k * max(1, k.bit_length()), sram_bytes=4.0 * k)
 
 
+def _thin(op: Op) -> Iterator[Work]:
+    """Stochastic pruning of single elements (Ye et al. 2020), in one pass, since the threshold is predicted: |error|
+    joins the sum for the next threshold and is compared with this one; below it the error becomes zero or the threshold
+    by a random draw, and is written back. Every element is charged a draw, as in a loop without branches: how many lie
+    below the threshold is not known beforehand."""
+    n = op.batch * op.layer.n_out
+    yield Work("thin", op.report_phase, op.macs, n, sram_bytes=2 * _bytes(n, op.widths.stored_error_bits))
+    yield Work("stochastic_rounding", op.report_phase, 0, n)
+
+
+_OF_ANY_KIND: dict[str, Callable[[Op], Iterator[Work]]] = {"update": _update, "select": _select, "thin": _thin}
 _RULES: dict[tuple[str, str], Callable[[Op], Iterator[Work]]] = {
     **{(kind, "forward"): _forward for kind in ("conv", "linear")},
     **{(kind, "error"): _error for kind in ("conv", "linear")},

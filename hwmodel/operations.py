@@ -29,12 +29,14 @@ KINDS = (
 )
 """fork: one value read by several layers (backward: their errors are summed); shortcut: strided copy with zero
 channels (ResNet option A); input: the image is put into the activation format."""
-PHASES = ("forward", "error", "gradient", "update", "select")
+PRUNING = ("select", "thin")
+"""Passes that prune an error map: its channels are ranked; its small elements become zero or the threshold."""
+PHASES = ("forward", "error", "gradient", "update", *PRUNING)
 PAYERS = ("main", "filter", "uncertain", "inner")
 """uncertain: the main network's forward on dropped instances the filter is unsure of; inner: an attack's passes."""
 TRAINS = ("all", "bias", "none")
 REPORT_PHASES = (
-    "forward", "error", "gradient", "update", "quantize", "select",
+    "forward", "error", "gradient", "update", "quantize", *PRUNING,
     "filter_forward", "filter_backward", "uncertain_forward",
 )  # fmt: skip
 MAX_CHANNELS, MAX_SIDE, MAX_STRIDE = 2**24, 2**16, 128
@@ -168,7 +170,8 @@ class Op:
     """One pass of one layer over `batch` instances.
 
     `kept_channels` of the output error map take part in the error and gradient passes (error-map pruning);
-    `update_terms` counts the multiply-accumulates per parameter of an update (1, +1 momentum, +1 weight decay);
+    `parameter_terms` counts the multiply-accumulates per parameter of an update (1, +1 momentum, +1 weight decay), and
+    per weight of a channel selection (1 where it looks at the weights; its batch is 0 where it looks at them alone);
     `trains` says which parameters learn: all, bias (the weights are frozen) or none; frozen weights may lie in flash.
     Of a layer whose weights learn only the first `trained_channels` output channels may do so (0: all of them).
     """
@@ -180,7 +183,7 @@ class Op:
     batch: int
     kept_channels: int
     trains: str = "all"
-    update_terms: int = 0
+    parameter_terms: int = 0
     trained_channels: int = 0
 
     def __post_init__(self) -> None:
@@ -223,13 +226,16 @@ class Op:
         """Multiply-accumulates with no channel skipped.
 
         A pass of a conv or linear layer counts its products; an update its terms per parameter; a channel selection
-        one accumulation per |error| and per |weight|. Everything else counts 0.
+        one accumulation per |error| and its terms per |weight|; thinning one accumulation per |error| and one product
+        of it with 1 / tau. Everything else counts 0.
         """
         layer = self.layer
         if self.phase == "update":
-            return self.update_terms * self.n_trained
+            return self.parameter_terms * self.n_trained
         if self.phase == "select":
-            return self.batch * layer.n_out + layer.n_weights
+            return self.batch * layer.n_out + self.parameter_terms * layer.n_weights
+        if self.phase == "thin":
+            return 2 * self.batch * layer.n_out
         if self.phase == "gradient" and self.trains == "bias":
             return 0
         return self.batch * layer.macs

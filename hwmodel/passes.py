@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hwmodel.operations import Op
+from hwmodel.operations import PRUNING, Op
 from hwmodel.schedule import Schedule
 
 
@@ -28,7 +28,7 @@ class Passes:
 
     def backward(self, name: str) -> list[int]:
         """Moments of the layer's backward passes, in order."""
-        found = (self.moments.get((phase, name)) for phase in ("select", "gradient", "error"))
+        found = (self.moments.get((phase, name)) for phase in (*PRUNING, "gradient", "error"))
         return [moment for moment in found if moment is not None]
 
     @property

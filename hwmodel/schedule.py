@@ -15,7 +15,7 @@ from typing import Any
 from hwmodel import records
 from hwmodel.errors import HwmodelError, unknown
 from hwmodel.network import Network
-from hwmodel.operations import Layer, Op, Widths
+from hwmodel.operations import PRUNING, Layer, Op, Widths
 from hwmodel.trace import Trace, read_widths
 
 
@@ -42,8 +42,9 @@ class Schedule:
     trained layers whose weights stay frozen, `trained_channels` layers of which the first output channels alone learn
     (Lin et al. 2022, On-Device Training Under 256KB Memory: sparse tensor update). `fused_update` applies each layer's
     update inside the backward pass, so that one layer's gradient is alive at a time. `extra_ram_bytes` names what the
-    way of learning holds throughout: buffers of instances, moving targets, averaged weights. `thinned`: single elements
-    of every convolution's error map are pruned, which looks at all of them.
+    way of learning holds throughout: buffers of instances, moving targets, averaged weights. `importance`: the norms
+    that a channel is chosen by, of "error" and "weight". `thinned`: single elements of every convolution's error map
+    are pruned, which looks at all of them.
     """
 
     network: Network
@@ -57,6 +58,7 @@ class Schedule:
     fused_update: bool = False
     prune_keep: float = 1.0
     layer_keep: Mapping[str, float] = field(default_factory=dict)
+    importance: tuple[str, ...] = ("error",)
     thinned: bool = False
     extra_ram_bytes: Mapping[str, int] = field(default_factory=dict)
 
@@ -81,15 +83,17 @@ class Schedule:
         trains = self.trains(layer.name)
         chosen = self.trained_channels.get(layer.name, 0) if trains == "all" else 0
         kept = layer.out_channels if kept is None else kept
+        terms = {"update": self.update_terms, "select": int("weight" in self.importance)}
+        instances = phase != "update" and (phase != "select" or "error" in self.importance)
         return Op(
             layer=layer,
             widths=self.layer_widths.get(layer.name, self.widths),
             phase=phase,
             payer=payer,
-            batch=0 if phase == "update" else batch,
+            batch=batch if instances else 0,
             kept_channels=min(kept, chosen) if chosen and phase == "gradient" else kept,
             trains=trains,
-            update_terms=self.update_terms if phase == "update" else 0,
+            parameter_terms=terms.get(phase, 0),
             trained_channels=chosen,
         )
 
@@ -100,14 +104,14 @@ class Schedule:
                 yield self.op(layer, "forward", batch, payer)
 
     def backward(self, batch: int, payer: str = "main") -> Iterator[Op]:
-        """Ops of the backward pass in order of execution: per layer selection, gradient, error."""
+        """Ops of the backward pass in order of execution: per layer pruning, gradient, error."""
         needed = self.network.needs_error(self.trained)
         for layer in reversed(self.network.layers):
             if layer.name not in needed:
                 continue
             kept = self.kept(layer)
-            if self.selects(layer):
-                yield self.op(layer, "select", batch, payer)
+            for phase in self.prunes(layer):
+                yield self.op(layer, phase, batch, payer)
             if layer.name in self.trained:
                 yield self.op(layer, "gradient", batch, payer, kept)
             if any(name in needed for name in layer.inputs):
@@ -123,9 +127,10 @@ class Schedule:
         """Output channels of the layer's error map that pruning keeps."""
         return kept_channels(layer, self.layer_keep.get(layer.name, self.prune_keep))
 
-    def selects(self, layer: Layer) -> bool:
-        """Whether pruning looks at the layer's whole error map to choose from it."""
-        return self.kept(layer) < layer.out_channels or (self.thinned and layer.kind == "conv")
+    def prunes(self, layer: Layer) -> tuple[str, ...]:
+        """Phases of operations.PRUNING that the layer's error map goes through."""
+        needed = self.kept(layer) < layer.out_channels, self.thinned and layer.kind == "conv"
+        return tuple(phase for phase, used in zip(PRUNING, needed, strict=True) if used)
 
     def step(self, batch: int, payer: str = "main") -> Trace:
         """Trace of one training step over `batch` instances."""
@@ -166,12 +171,14 @@ class Schedule:
             **dict.fromkeys(("momentum", "weight_decay", "fused_update", "thinned"), records.flag),
             "prune_keep": lambda value, where: records.number(value, where, 0, 1),
             "layer_keep": lambda v, w: {n: records.number(x, at, 0, 1) for n, x, at in records.by_name(v, w)},
+            "importance": records.texts,
             "extra_ram_bytes": lambda v, w: {n: records.whole(x, at) for n, x, at in records.by_name(v, w)},
         }
         for name in records.mapping(data, "schedule"):
             if name not in readers:
                 raise HwmodelError("schedule: " + unknown("field", name, readers))
-        data = {"trained_channels": {}, **data}  # runs of before there was such a choice
+        before = {} if data.get("thinned") else {"importance": ["error"]}  # thinning was recorded as a selection
+        data = {"trained_channels": {}, **before, **data}  # runs of before there were such choices
         return cls(**{n: read(records.field(data, n, "schedule"), f"schedule: {n}") for n, read in readers.items()})
 
 

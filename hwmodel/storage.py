@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwmodel.containers import container_bits
-from hwmodel.operations import MAC_KINDS, NORM_KINDS, Layer, Op, Widths, error_weight_bits
+from hwmodel.operations import MAC_KINDS, NORM_KINDS, PRUNING, Layer, Op, Widths, error_weight_bits
 
 IMAGE_BITS = 8
 """Bits of a raw pixel."""
@@ -86,7 +86,7 @@ def _software_buffers(op: Op, packing: Packing) -> dict[str, int]:
     layer, w = op.layer, op.widths
     if layer.kind in NORM_KINDS and op.phase != "update":
         return {"accumulators": packing.bytes(2 * layer.out_channels, w.accumulator_bits)}
-    if layer.kind not in MAC_KINDS or op.phase in ("update", "select"):
+    if layer.kind not in MAC_KINDS or op.phase in ("update", *PRUNING):
         return {}
     window = layer.kernel_height * layer.kernel_width
     column_bits = max(IM2COL_BITS, w.activation_bits)

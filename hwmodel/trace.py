@@ -18,7 +18,7 @@ MAX_BATCH, MAX_TERMS = 2**32, 16
 ROUNDING = 1e-6
 """Relative error allowed in a sum of densities."""
 _TEXTS = ((2, "phase"), (3, "payer"), (6, "trains"))
-_COUNTS = ((4, "batch", MAX_BATCH), (5, "kept_channels", MAX_CHANNELS), (7, "update_terms", MAX_TERMS),
+_COUNTS = ((4, "batch", MAX_BATCH), (5, "kept_channels", MAX_CHANNELS), (7, "parameter_terms", MAX_TERMS),
            (10, "trained_channels", MAX_CHANNELS))  # fmt: skip
 
 
@@ -95,7 +95,7 @@ class Trace:
         widths = _Index()
         rows = [
             [layers[op.layer], widths[op.widths], op.phase, op.payer, op.batch, op.kept_channels,
-             op.trains, op.update_terms, tally.count, tally.density_sum,
+             op.trains, op.parameter_terms, tally.count, tally.density_sum,
              *((op.trained_channels,) if op.trained_channels else ())]
             for op, tally in self
         ]  # fmt: skip
@@ -160,6 +160,7 @@ def _product_bits(op: Op) -> int:
         "gradient": (w.stored_error_bits, w.activation_bits),
         "update": (w.master_bits, w.master_bits),
         "select": (w.stored_error_bits, 1),  # an accumulation: nothing is multiplied
+        "thin": (w.stored_error_bits, w.stored_error_bits),  # its accumulation counted as its product with 1 / tau
     }
     first, second = pairs[op.phase]
     return first * second

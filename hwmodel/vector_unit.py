@@ -33,6 +33,7 @@ OPERATIONS = {
     "update": 2,  # scale the gradient, subtract
     "momentum": 2,
     "select": 2,  # magnitude, add
+    "thin": 6,  # magnitude, add, compare with the threshold; scale, compare with the draw, choose
     "sort": 2,  # compare, exchange
 }
 """Elementary operations per unit of each kernel, counted from its formula."""

@@ -8,15 +8,15 @@ from typing import Any
 
 from hwmodel import devices, pricing, records
 from hwmodel.errors import HwmodelError
-from hwmodel.operations import Widths
+from hwmodel.operations import PRUNING, Widths
 from hwmodel.schedule import Schedule
 from hwmodel.trace import MAX_BATCH, Trace
 
 FP32 = 32
 PAPER_BITS, PAPER_DIVISOR = 8, 7.5
 """Wu et al. 2020 count MACs; "+Q" rows (8 bits) divide what remains by 7.1 to 7.9, the rule is not printed."""
-PAPER_PHASES = ("forward", "error", "gradient", "select")
-"""What their computation consists of: forward and backward parts with the filter's and the selection's, no update."""
+PAPER_PHASES = ("forward", "error", "gradient", *PRUNING)
+"""What their computation consists of: forward and backward parts with the filter's and the pruning's, no update."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class RunRecord:
     def summary(self) -> dict[str, Any]:
         """MACs by phase, and the fractions saved against dense float32 training of the same stream.
 
-        All overheads count: the filter and its training, uncertain forwards, channel selection, requantization.
+        All overheads count: the filter and its training, uncertain forwards, pruning, requantization.
         `saved_vs_same_bits` compares with dense training at the run's own widths.
         """
         fp32, same = self.dense(FP32), self.dense()

@@ -54,7 +54,7 @@ class Case:
     def op(self, phase: str) -> Op:
         """One pass of the layer."""
         update = phase == "update"
-        return Op(self.layer, Widths(), phase, "main", 0 if update else 1, self.out, update_terms=1 if update else 0)
+        return Op(self.layer, Widths(), phase, "main", 0 if update else 1, self.out, parameter_terms=1 if update else 0)
 
     @property
     def units(self) -> str:

@@ -93,14 +93,17 @@ class RecordedNetwork(nn.Module):
             bias_only=self.bias_only,
             trained_channels=self.trained_channels,
             layer_keep={la.name: k for la in layers if la.kind == "conv" and (k := self.pruner.keeps(la)) < 1},
+            importance=self.pruner.norms,
             thinned=self.pruner.thins,
             **settings,
         )
 
     def _record_backward(self, unit: Any, tape: Tape, n: int, error: bool) -> None:
         kept, density = tape.pruned.pop(unit.name, (unit.layer.out_channels, 1.0))
-        if kept < unit.layer.out_channels or (self.pruner.thins and unit.layer.kind == "conv"):
+        if kept < unit.layer.out_channels:
             self._record(unit.name, "select", tape.payer, n)
+        if self.pruner.thins and unit.layer.kind == "conv":
+            self._record(unit.name, "thin", tape.payer, n)
         if getattr(unit, "trains", "none") != "none" and unit.layer.n_parameters:
             self._record(unit.name, "gradient", tape.payer, n, self._learning_channels(unit, kept), density)
         if error:

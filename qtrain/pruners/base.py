@@ -25,7 +25,12 @@ class Pruner(Protocol):
     """Chooses what is left of a layer's error map before its backward passes."""
 
     thins: ClassVar[bool]
-    """Whether it looks at every element of a conv layer's error map, whatever it keeps (a pass that is charged)."""
+    """Whether it prunes single elements of a conv layer's error map (a pass over all of them that is charged)."""
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """What the channels it keeps are chosen by, of "error" and "weight"; empty where it chooses none."""
+        ...
 
     def prune(self, error: FixedTensor, weight: Tensor, layer: Layer, tape: Tape) -> Pruned:
         """error [n, K, ...] of the layer's output, past the activation's mask; weight [K, ...]; called once a backward
@@ -48,6 +53,7 @@ class NoPruning:
 
     kind: ClassVar[str] = "none"
     thins: ClassVar[bool] = False
+    norms: ClassVar[tuple[str, ...]] = ()
 
     def prune(self, error: FixedTensor, weight: Tensor, layer: Layer, tape: Tape) -> Pruned:
         return Pruned(error.values)

@@ -43,6 +43,7 @@ class ChannelPruning:
         layers: Mapping[str, float] | None = None,
     ) -> None:
         self.keep, self.gamma_weight, self.gamma_error = keep, gamma_weight, gamma_error
+        self.norms = tuple(name for name, gamma in (("error", gamma_error), ("weight", gamma_weight)) if gamma)
         self.layers = dict(layers or {})
         self.ever_kept: dict[str, list[bool]] = {}
 
@@ -50,7 +51,11 @@ class ChannelPruning:
         return Pruned(error.values, self.choose(error.values, weight, layer))
 
     def choose(self, error: Tensor, weight: Tensor, layer: Layer) -> Tensor | None:
-        """Channels that take part, ascending; None where all do."""
+        """Channels that take part, int64 [K'] ascending; None where all K do. Those kept are noted for `never_kept`.
+
+        error [n, K, H, W] of the layer's output, past the activation's mask, and weight [K, C / groups, FY, FX]; the
+        unit of neither matters.
+        """
         n_kept = kept_channels(layer, self.keeps(layer))
         if n_kept == layer.out_channels:
             return None

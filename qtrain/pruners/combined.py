@@ -34,6 +34,7 @@ class CombinedPruning:
     ) -> None:
         self.channel = ChannelPruning(keep, gamma_weight, gamma_error, layers)
         self.stochastic = StochasticGradientPruning(rate, window)
+        self.norms = self.channel.norms
 
     def prune(self, error: FixedTensor, weight: Tensor, layer: Layer, tape: Tape) -> Pruned:
         _, channels, _ = self.channel.prune(error, weight, layer, tape)

@@ -40,6 +40,7 @@ class StochasticGradientPruning:
 
     kind: ClassVar[str] = "stochastic"
     thins: ClassVar[bool] = True
+    norms: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, rate: float = 0.9, window: int = 4) -> None:
         self.sigmas = NormalDist().inv_cdf((1 + rate) / 2)  # tau in units of sigma

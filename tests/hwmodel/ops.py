@@ -10,7 +10,7 @@ BITS = st.sampled_from([2, 3, 4, 5, 8, 9, 12, 16, 32])
 SIDES = st.sampled_from([1, 2, 4, 8])
 CHANNELS = st.integers(1, 24)
 PHASES_OF = {
-    "conv": ("forward", "error", "gradient", "update", "select"),
+    "conv": ("forward", "error", "gradient", "update", "select", "thin"),
     "linear": ("forward", "error", "gradient", "update"),
     **dict.fromkeys(NORM_KINDS, ("forward", "error", "gradient", "update")),
     "fork": ("error",),

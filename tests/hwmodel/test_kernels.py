@@ -27,7 +27,7 @@ def units(op: Op) -> dict[str, float]:
 
 def op(phase: str, layer: Layer = LAYER, **more: object) -> Op:
     fields = {"widths": Widths(), "payer": "main", "batch": 0 if phase == "update" else BATCH,
-              "kept_channels": layer.out_channels, "update_terms": 2 if phase == "update" else 0} | more  # fmt: skip
+              "kept_channels": layer.out_channels, "parameter_terms": 2 if phase == "update" else 0} | more  # fmt: skip
     return Op(layer=layer, phase=phase, **fields)  # type: ignore[arg-type]
 
 
@@ -70,11 +70,6 @@ def test_weight_gradient() -> None:
 def test_update_with_momentum() -> None:
     n = 6 * 4 * 9 + 6
     assert units(op("update")) == {"update": n, "momentum": n, "requantize_update": n, "stochastic_rounding": n}
-
-
-def test_selection_sums_errors_and_weights_then_sorts_channels() -> None:
-    # 6 channels need 3 comparisons deep
-    assert units(op("select")) == {"select": PIXELS * 6 + 6 * 4 * 9, "sort": 6 * 3}
 
 
 def test_a_strided_error_is_split_into_dense_convolutions() -> None:

@@ -71,15 +71,23 @@ def test_the_recorded_step_is_the_scheduled_one():
 @pytest.mark.parametrize("keep", [0.5, 1.0])
 @pytest.mark.parametrize("kind", pruners.names())
 def test_the_recorded_ops_are_the_scheduled_ones(kind, keep):
-    """Selections included: looking at every element is charged even where every channel is kept."""
+    """Selections and thinnings included: each is charged where it is made, both where both are."""
     net = step(pruners.build(Experiment().with_options({"prune.kind": kind, "prune.keep": keep})))
     schedule = net.schedule()
     scheduled = [(op.layer.name, op.phase, op.kept_channels) for op in schedule.backward(5)]
     recorded_ = [(op.layer.name, op.phase, op.kept_channels) for op, _ in net.trace(schedule)]
     assert sorted(scheduled) == sorted(row for row in recorded_ if row[1] not in ("forward", "update"))
-    selected = {name for name, phase, _ in scheduled if phase == "select"}
-    looks = kind.endswith("stochastic") or (kind == "channel" and keep < 1)
-    assert selected == ({"first", "grouped", "depthwise"} if looks else set())
+    convs = {"first", "grouped", "depthwise"}
+    for phase, made in (("select", kind.startswith("channel") and keep < 1), ("thin", kind.endswith("stochastic"))):
+        assert {name for name, of, _ in scheduled if of == phase} == (convs if made else set())
+
+
+@pytest.mark.parametrize(("gammas", "counted"), [((0, 1), (1, 0)), ((1, 0), (0, 1)), ((1, 1), (1, 1))])
+def test_a_selection_is_charged_the_norms_that_count(gammas, counted):
+    """Layer "first" makes 8 channels of 6 x 6 from 4 by 3 x 3 kernels: 5 x 8 x 36 errors, 8 x 4 x 9 weights."""
+    net = step(ChannelPruning(0.5, *gammas))
+    errors, weights = counted
+    assert recorded(net, "select")["first"].macs == errors * 5 * 8 * 36 + weights * 8 * 4 * 9
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.5, 0.9])

@@ -5,7 +5,7 @@ const NAMES = {
   accuracy: "test accuracy", loss: "loss", energy_j: "energy", step: "step", kept_share: "kept",
   uncertain_share: "uncertain", true_high: "truly of high loss", precision: "precision", recall: "recall",
   threshold: "loss threshold", filter_forward: "filter forward", filter_backward: "filter training",
-  uncertain_forward: "uncertain forward", select: "channel selection", gradient: "weight gradient",
+  uncertain_forward: "uncertain forward", select: "channel selection", thin: "gradient pruning", gradient: "weight gradient",
 };
 const named = (key) => NAMES[key] || key.replaceAll("_", " ");
 const PREFIXES = [[1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""], [1e-3, "m"], [1e-6, "µ"], [1e-9, "n"], [1e-12, "p"]];
@@ -122,7 +122,7 @@ const DRAW = {
     const passes = chart.columns.pass;
     const groups = Object.keys(chart.columns).filter((name) => name !== "pass");
     const at = passes.map((name, i) => i);
-    const colors = ["--c0", "--c3", "--c8", "--c1", "--c2", "--c4", "--c5", "--c6"];
+    const colors = ["--c0", "--c3", "--c9", "--c1", "--c2", "--c4", "--c5", "--c7"];
     const total = at.map((i) => groups.reduce((sum, name) => sum + chart.columns[name][i], 0));
     const traces = groups.map((name, i) => ({
       type: "scatter", mode: "lines", stackgroup: "memory", name, x: at, y: chart.columns[name].map((v) => v / 1024),
@@ -150,9 +150,9 @@ const DRAW = {
       yanchor: "bottom", text: `${shown ? "" : "far above: "}the board's RAM, ${kib(limit)}`, font: { color: css("--bad") },
       bgcolor: css("--panel"), opacity: 0.9,
     });
-    const stage = (i) => { // selection, gradient and error passes alternate: the backward pass
+    const stage = (i) => { // pruning, gradient and error passes alternate: the backward pass
       const phase = passes[i].split(" ")[0];
-      return ["error", "gradient", "select"].includes(phase) ? "backward" : named(phase);
+      return ["error", "gradient", "select", "thin"].includes(phase) ? "backward" : named(phase);
     };
     const edges = at.filter((i) => i === 0 || stage(i) !== stage(i - 1));
     const middles = edges.map((i, k) => (i + (edges[k + 1] ?? at.length) - 1) / 2);
