@@ -82,6 +82,7 @@ class QuantizedNetwork(RecordedNetwork):
             if record:
                 self._record("loss", "forward", payer, len(x))
         out = values[self.units[-2].name]
+        tape.averaged = out.exponent is None
         return FixedTensor(out.values.flatten(1), out.exponent), tape
 
     def run_back(self, tape: Tape, error: FixedTensor, *, to_input: bool = False) -> Tensor | None:

@@ -18,6 +18,7 @@ class Tape:
     rows: Tensor | None = None
     payer: str = "main"
     training: bool = True  # batch statistics, exponents learned
+    averaged: bool = False  # the error holds the batch mean's 1/n, as in float32 (qtrain.layers.loss)
     saved: dict[str, Any] = field(default_factory=dict)
     narrowed: Tensor | None = None  # the instances going back, where not all do
     pruned: dict[str, tuple[int, float]] = field(default_factory=dict)

@@ -30,11 +30,12 @@ class StochasticGradientPruning:
     1 - rate.
 
     tau is predicted: the mean of the last `window` mini-batches' thresholds, so that no second pass is needed; until
-    there are so many nothing is pruned. In fixed point it is rounded to the error's grid (its expectation does not
-    depend on tau), and never above the largest element.
+    there are so many nothing is pruned. Where the error holds the batch mean's 1/n (float32), thresholds are remembered
+    times n: the next mini-batch may be of another size. In fixed point tau is rounded to the error's grid (its
+    expectation does not depend on tau), and never above the largest element.
 
-    Where: a conv followed by a normalization prunes the error that the normalization hands it. One followed by a ReLU
-    should prune what the next conv hands down; masks and pools in between move or zero single elements, so pruning the
+    Where: a conv followed by a normalization prunes the dense error that the normalization hands it. Any other should
+    prune what the next conv hands down; masks and pools in between move or zero single elements, so pruning the
     non-zero ones on arrival is the same, and sigma is taken from the non-zero elements alone.
     """
 
@@ -52,14 +53,16 @@ class StochasticGradientPruning:
         return Pruned(thinned, None, density(thinned) if layer.kind == "conv" else 1.0)
 
     def thin(self, error: FixedTensor, layer: Layer, tape: Tape) -> Tensor:
-        """The error map after pruning by the predicted threshold; the own threshold then enters the prediction."""
+        """The error map [n, K, H, W] after pruning by the predicted threshold, in the same unit and shape (the very
+        error of a layer that is no conv, or while nothing is pruned); its own threshold then enters the prediction."""
         g = error.values
         if layer.kind != "conv" or not g.numel():
             return g
         magnitude = g.abs()
         known = self.thresholds.setdefault(layer.name, deque(maxlen=self.window))
-        predicted = sum(known) / len(known) if len(known) == self.window else 0.0
-        known.append(self.threshold(magnitude, layer))
+        n = _n_averaged(g, tape)
+        predicted = sum(known) / len(known) / n if len(known) == self.window else 0.0
+        known.append(self.threshold(magnitude, layer) * n)
         tau = min(on_grid(predicted, error.exponent), float(magnitude.max()))
         if not tau:
             return g
@@ -68,9 +71,11 @@ class StochasticGradientPruning:
         return torch.where(magnitude < tau, torch.sign(g) * tau * raised, g)
 
     def threshold(self, magnitude: Tensor, layer: Layer) -> float:
-        """tau of this mini-batch, from the mean magnitude of the elements that pruning is meant for."""
+        """tau of this mini-batch in the unit of the error, from the mean of magnitude [n, K, H, W] = |error|: over all
+        elements of a dense error, which only a normalization hands down, else over the non-zero ones."""
         total = float(magnitude.sum(dtype=torch.float64))
-        n = int(magnitude.count_nonzero()) if layer.activation != "none" else magnitude.numel()
+        dense = layer.normalized and layer.activation == "none"
+        n = magnitude.numel() if dense else int(magnitude.count_nonzero())
         return self.sigmas * math.sqrt(math.pi / 2) * total / max(n, 1)
 
     def keeps(self, layer: Layer) -> float:
@@ -82,6 +87,13 @@ class StochasticGradientPruning:
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.thresholds = {name: deque(known, self.window) for name, known in state["thresholds"].items()}
+
+
+def _n_averaged(error: Tensor, tape: Tape) -> int:
+    """The n of the 1/n that an error [n, ...] holds; 1 where it holds none."""
+    if not tape.averaged:
+        return 1
+    return len(error) if tape.narrowed is None else len(tape.narrowed)
 
 
 def on_grid(tau: float, exponent: int | None) -> float:

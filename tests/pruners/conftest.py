@@ -11,13 +11,14 @@ from qtrain.layers.quantizer import Clock
 from qtrain.layers.tape import Tape
 
 
-def conv(name="conv", channels=8, inputs=4, groups=1, activation="none", kind="conv", size=4):
+def conv(name="conv", channels=8, inputs=4, groups=1, activation="none", kind="conv", size=4,
+         normalized=False):  # fmt: skip
     return Layer(name, kind, ("input",), inputs, size, size, channels, size, size, 3, 3, groups=groups,
-                 activation=activation)  # fmt: skip
+                 activation=activation, normalized=normalized)  # fmt: skip
 
 
-def tape(step=0, seed=0, rows=None):
-    return Tape(Clock(seed, step), rows)
+def tape(step=0, seed=0, rows=None, averaged=False):
+    return Tape(Clock(seed, step), rows, averaged=averaged)
 
 
 def codes(*shape, seed=0, bits=8, exponent=-9, sparse=0.0):

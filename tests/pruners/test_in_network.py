@@ -10,8 +10,10 @@ from qtrain.formats.fixed import FixedTensor
 from qtrain.layers import NumberPlan, mac, quantize
 from qtrain.layers.loss import cross_entropy
 from qtrain.pruners.channel import ChannelPruning
+from qtrain.training.setup import number_plan
 
 SHAPE = (4, 6, 6)
+BANNER8 = Experiment().with_options({"numbers.plan": "banner8"})  # errors lie in float32
 
 
 class Net(nn.Module):
@@ -131,3 +133,19 @@ def test_same_bits_whether_the_channels_are_gathered_or_their_weights_zeroed(bit
         found.append([p.grad for p in net.model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     assert any(bool(gradient.any()) for gradient in found[0])
+
+
+@pytest.mark.parametrize(
+    ("plan", "averaged"),
+    [(NumberPlan.float32(), True), (NumberPlan.fixed(8), False), (number_plan(BANNER8), False)],
+)
+def test_the_tape_says_whether_the_error_holds_the_mean(plan, averaged):
+    """Twice the same instances: their errors at the logits halve where each holds 1/n, and stay where none does."""
+    torch.manual_seed(0)
+    net, x, labels = quantize(Net(), SHAPE, plan), torch.randn(4, *SHAPE), torch.tensor([0, 1, 2, 0])
+    errors = []
+    for images, of in ((x, labels), (torch.cat([x, x]), torch.cat([labels, labels]))):
+        logits, tape = net.run(images, training=False)
+        errors.append(cross_entropy(logits, of)[1][:4])
+        assert tape.averaged == averaged
+    assert torch.allclose(errors[1], errors[0] / (2 if averaged else 1), rtol=1e-4)

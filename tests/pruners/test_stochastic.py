@@ -1,6 +1,7 @@
 """Stochastic pruning (Ye et al. 2020): no bias, the threshold of a normal distribution, prediction, the grid."""
 
 import math
+from statistics import NormalDist
 
 import pytest
 import torch
@@ -29,8 +30,10 @@ def test_the_threshold_by_hand(lab):
     magnitude = torch.tensor([1.0, 2.0, 0.0, 3.0])
     pruner = StochasticGradientPruning(0.9)
     tau = 1.6449 * math.sqrt(math.pi / 2)
-    assert pruner.threshold(magnitude, lab.conv()) == pytest.approx(1.5 * tau, rel=1e-4)
-    assert pruner.threshold(magnitude, lab.conv(activation="relu")) == pytest.approx(2.0 * tau, rel=1e-4)
+    assert pruner.threshold(magnitude, lab.conv(normalized=True)) == pytest.approx(1.5 * tau, rel=1e-4)
+    sparse = lab.conv(), lab.conv(activation="relu"), lab.conv(activation="relu", normalized=True)
+    for layer in sparse:
+        assert pruner.threshold(magnitude, layer) == pytest.approx(2.0 * tau, rel=1e-4)
 
 
 @given(code=st.integers(1, 30), tau=st.integers(2, 31), sign=st.sampled_from([-1, 1]), seed=st.integers(0, 9))
@@ -127,15 +130,56 @@ def test_pruning_does_not_depend_on_which_rows_were_gathered(lab):
     assert torch.equal(gathered, whole[rows])
 
 
+def density_left(pruner):
+    """Of normal numbers: P(|g| >= tau) + E[|g|; |g| < tau] / tau with tau = s sigma, which is (1 - rate) +
+    sqrt(2/pi) (1 - e^(-s^2/2)) / s."""
+    s = pruner.sigmas
+    above = 2 * (1 - NormalDist().cdf(s))
+    return above + math.sqrt(2 / math.pi) * (1 - math.exp(-s * s / 2)) / s
+
+
 @pytest.mark.parametrize(("rate", "left"), [(0.7, 0.62), (0.8, 0.55), (0.9, 0.46), (0.95, 0.40), (0.99, 0.31)])
 def test_the_density_left_of_normal_gradients(lab, rate, left):
-    """P(|g| >= tau) + E[|g|; |g| < tau] / tau with tau = s sigma: (1 - rate) + sqrt(2/pi) (1 - e^(-s^2/2)) / s.
-    n = 65536 elements: 5 sd <= 5 sqrt(.25 / 65536) = 0.0098."""
+    """n = 65536 elements: 5 sd <= 5 sqrt(.25 / 65536) = 0.0098."""
     pruner = StochasticGradientPruning(rate, 1)
-    s = pruner.sigmas
-    expected = (1 - rate) + math.sqrt(2 / math.pi) * (1 - math.exp(-s * s / 2)) / s
+    expected = density_left(pruner)
     assert expected == pytest.approx(left, abs=0.006)
     for step in range(2):
         g = torch.randn(8, 8, 32, 32, generator=torch.Generator().manual_seed(step))
         thinned = pruner.thin(FixedTensor(g), lab.conv(), lab.tape(step))
     assert density(thinned) == pytest.approx(expected, abs=0.0098)
+
+
+def test_the_zeros_of_a_pool_do_not_count_where_the_conv_is_followed_by_pool_and_relu(lab):
+    """A 2x2 max-pool hands one error of four on, the ReLU behind it half of those. Of the non-zero ones is left what
+    is left of normal numbers: n = 8192 of them, 5 sd <= 5 sqrt(.25 / 8192) = 0.028. Were the zeros counted, tau would
+    be an eighth as large and nearly all would be left."""
+    pruner = StochasticGradientPruning(0.9, 1)
+    for step in range(2):
+        generator = torch.Generator().manual_seed(step)
+        g = torch.zeros(8, 8, 32, 32)
+        g[:, :, ::2, ::4] = torch.randn(8, 8, 16, 8, generator=generator)
+        thinned = pruner.thin(FixedTensor(g), lab.conv(), lab.tape(step))
+    assert density(thinned) * 8 == pytest.approx(density_left(pruner), abs=0.028)
+
+
+@pytest.mark.parametrize("sizes", [(32, 4), (4, 32)])
+def test_the_size_of_the_mini_batch_does_not_move_the_threshold(lab, sizes):
+    """In float32 the error of n instances holds 1/n. Where two mini-batches have 32 and 4, what is left of the second
+    is what is left of normal numbers: at least n = 4 x 8 x 32 x 32 = 32768, 5 sd <= 5 sqrt(.25 / 32768) = 0.014."""
+    pruner = StochasticGradientPruning(0.9, 1)
+    for step, n in enumerate(sizes):
+        g = torch.randn(n, 8, 32, 32, generator=torch.Generator().manual_seed(step)) / n
+        thinned = pruner.thin(FixedTensor(g), lab.conv(), lab.tape(step, averaged=True))
+    assert density(thinned) == pytest.approx(density_left(pruner), abs=0.014)
+
+
+def test_the_size_of_the_mini_batch_is_that_going_back(lab):
+    """Brevitas' layers go back with the whole batch, zero where an instance does not take part: 2 of 8 do."""
+    pruner, tape = StochasticGradientPruning(0.9, 1), lab.tape(averaged=True)
+    tape.narrowed = torch.tensor([1, 4])
+    error = torch.zeros(8, 8, 4, 4)
+    error[tape.narrowed] = 0.5
+    pruner.thin(FixedTensor(error), lab.conv(), tape)
+    sigma = math.sqrt(math.pi / 2) * 0.5
+    assert list(pruner.thresholds["conv"]) == pytest.approx([pruner.sigmas * sigma * 2])
