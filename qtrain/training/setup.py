@@ -25,6 +25,7 @@ from qtrain.recipes import Recipe
 from qtrain.training.adapt import pretrain
 from qtrain.training.material import material, standardized, stream
 from qtrain.training.rates import learning_rate
+from qtrain.training.rules import idle
 from qtrain.training.weights import prepare
 
 MACS_WORTH_THREADS = 100_000_000
@@ -132,7 +133,7 @@ def build(experiment: Experiment) -> Job:
     notices = Notices(experiment.run.strict)
     for name in unused(net):
         notices.add(f"{name}: the model's forward never uses its parameters: not quantized, trained or priced")
-    return Job(
+    job = Job(
         experiment, net, optimizer, notices,
         filters.build(
             experiment, lambda: _filter_network(experiment, info.input_shape, plan, given.n_steps), notices.add
@@ -140,6 +141,9 @@ def build(experiment: Experiment) -> Job:
         recipes.build(experiment, given), stream(experiment, given.labels.numpy()),
         given.images, given.labels, test, torch.from_numpy(np.array(dataset.test_labels)), drift,
     )  # fmt: skip
+    for line in idle(experiment, net, job.filter.network):
+        notices.add(line)
+    return job
 
 
 def place(experiment: Experiment) -> torch.device:

@@ -19,7 +19,7 @@ from qtrain.layers import NumberPlan, quantize
 from qtrain.models import build
 from qtrain.recipes import Batch
 from qtrain.simulate import resume_run, simulate_experiment
-from qtrain.training import loop
+from qtrain.training import loop, setup
 from qtrain.training.health import MAX_EXPONENT, NumericsHealth
 from qtrain.training.setup import Notices, unused
 from qtrain.training.watch import AccuracyWatch
@@ -58,6 +58,42 @@ def test_reported_once_by_name_and_an_error_if_strict(name, tmp_path, monkeypatc
     with pytest.raises(QtrainError, match=said) as told:
         run(tmp_path / "strict", **options, **{"run.strict": True})
     assert str(told.value).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("glob", "keep", "kind", "said"),
+    [
+        ("conv1", 0.5, "none", "layers.'conv1'.prune_keep: not read by --prune none; give --prune channel"),
+        ("conv1", 0.5, "stochastic", "layers.'conv1'.prune_keep: not read by --prune stochastic"),
+        ("conw1", 0.5, "channel", "layers.'conw1': matches no layer, and so changes nothing; did you mean 'conv1'?"),
+        ("fc", 0.5, "channel", "layers.'fc'.prune_keep: matches no convolution"),
+        ("conv*", 0.5, "channel", ""),
+        ("conv*", 0.5, "channel+stochastic", ""),
+        ("fc", None, "none", ""),
+    ],
+)
+def test_a_rule_for_layers_that_changes_nothing_is_named(glob, keep, kind, said):
+    values = {"prune_keep": keep} if keep else {"error_bits": 6}
+    experiment = Experiment().with_options(SMALL | {"filter.kind": "none", "prune.kind": kind})
+    lines = setup.build(experiment.with_layer(glob, **values)).notices.lines
+    assert [line[: len(said)] for line in lines] == ([said] if said else [])
+    assert not any("\n" in line for line in lines)
+    if said:
+        with pytest.raises(QtrainError, match="--strict"):
+            setup.build(experiment.with_options({"run.strict": True}).with_layer(glob, **values))
+
+
+def test_a_rule_for_the_filters_network_alone_or_a_folded_normalization_is_no_idle_one():
+    """digits-cnn has conv1 and conv2 but no conv3; a filter of resnet8-a-slim has stage1_1 and more. A folded bn1 is no layer
+    any more, and its rule was followed."""
+    given = Experiment().with_options(SMALL | {"filter.network": "resnet8-a-slim"}).with_layer("stage1*", error_bits=6)
+    assert setup.build(given).notices.lines == []
+    assert setup.build(given.with_options({"filter.kind": "none"})).notices.lines != []
+    folded = Experiment(model="resnet8").with_options(SMALL | {"filter.kind": "none"})
+    names = [layer.name for layer in network.load("resnet8").layers if layer.kind == "batchnorm"]
+    job = setup.build(folded.with_layer(names[0], norm="folded"))
+    assert names[0] not in [layer.name for layer in job.net.network.layers]
+    assert job.notices.lines == []
 
 
 def test_collapsed_accuracy(tmp_path, monkeypatch):
