@@ -84,8 +84,8 @@ def test_a_rule_for_layers_that_changes_nothing_is_named(glob, keep, kind, said)
 
 
 def test_a_rule_for_the_filters_network_alone_or_a_folded_normalization_is_no_idle_one():
-    """digits-cnn has conv1 and conv2 but no conv3; a filter of resnet8-a-slim has stage1_1 and more. A folded bn1 is no layer
-    any more, and its rule was followed."""
+    """digits-cnn has no stage1_1, a filter of resnet8-a-slim has. A folded normalization is no layer any more, and its
+    rule was followed."""
     given = Experiment().with_options(SMALL | {"filter.network": "resnet8-a-slim"}).with_layer("stage1*", error_bits=6)
     assert setup.build(given).notices.lines == []
     assert setup.build(given.with_options({"filter.kind": "none"})).notices.lines != []
