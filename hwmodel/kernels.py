@@ -180,8 +180,16 @@ def _select(op: Op) -> Iterator[Work]:
     yield Work("select", op.report_phase, op.macs, op.macs,
                sram_bytes=_bytes(op.batch * layer.n_out, op.widths.stored_error_bits)
                + _bytes(n_weights, op.widths.weight_bits))  # fmt: skip
-    k = layer.out_channels
-    yield Work("sort", op.report_phase, 0, k * max(1, k.bit_length()), sram_bytes=4.0 * k)
+    yield _sort(op, layer.out_channels)
+
+
+def _rank(op: Op) -> Iterator[Work]:
+    yield _sort(op, op.batch)
+
+
+def _sort(op: Op, n: int) -> Work:
+    """Sorting `n` values of 4 bytes, as deep in comparisons as n has bits."""
+    return Work("sort", op.report_phase, 0, n * max(1, n.bit_length()), sram_bytes=4.0 * n)
 
 
 def _thin(op: Op) -> Iterator[Work]:
@@ -194,7 +202,12 @@ def _thin(op: Op) -> Iterator[Work]:
     yield Work("stochastic_rounding", op.report_phase, 0, n)
 
 
-_OF_ANY_KIND: dict[str, Callable[[Op], Iterator[Work]]] = {"update": _update, "select": _select, "thin": _thin}
+_OF_ANY_KIND: dict[str, Callable[[Op], Iterator[Work]]] = {
+    "update": _update,
+    "select": _select,
+    "thin": _thin,
+    "rank": _rank,
+}
 _RULES: dict[tuple[str, str], Callable[[Op], Iterator[Work]]] = {
     **{(kind, "forward"): _forward for kind in ("conv", "linear")},
     **{(kind, "error"): _error for kind in ("conv", "linear")},

@@ -31,7 +31,8 @@ KINDS = (
 channels (ResNet option A); input: the image is put into the activation format."""
 PRUNING = ("select", "thin")
 """Passes that prune an error map: its channels are ranked; its small elements become zero or the threshold."""
-PHASES = ("forward", "error", "gradient", "update", *PRUNING)
+PHASES = ("forward", "error", "gradient", "update", *PRUNING, "rank")
+"""rank: a filter sorts scores or losses, `batch` of them, to choose instances; of its loss layer."""
 PAYERS = ("main", "filter", "uncertain", "inner")
 """uncertain: the main network's forward on dropped instances the filter is unsure of; inner: an attack's passes."""
 TRAINS = ("all", "bias", "none")
@@ -193,6 +194,8 @@ class Op:
             raise HwmodelError(f"layer {shown(self.layer.name)}: " + unknown("trains", self.trains, TRAINS))
         if self.payer not in PAYERS:
             raise HwmodelError(f"layer {shown(self.layer.name)}: " + unknown("payer", self.payer, PAYERS))
+        if self.phase == "rank" and self.payer != "filter":
+            raise HwmodelError(f"layer {shown(self.layer.name)}: phase rank is a filter's, not payer {self.payer}'s")
         if self.batch < 0 or not 0 <= self.kept_channels <= self.layer.out_channels:
             raise HwmodelError(
                 f"layer {shown(self.layer.name)}: batch {self.batch}, kept_channels {self.kept_channels}"
@@ -236,7 +239,7 @@ class Op:
             return self.batch * layer.n_out + self.parameter_terms * layer.n_weights
         if self.phase == "thin":
             return 2 * self.batch * layer.n_out
-        if self.phase == "gradient" and self.trains == "bias":
+        if self.phase == "rank" or (self.phase == "gradient" and self.trains == "bias"):
             return 0
         return self.batch * layer.macs
 

@@ -160,6 +160,7 @@ def _product_bits(op: Op) -> int:
         "gradient": (w.stored_error_bits, w.activation_bits),
         "update": (w.master_bits, w.master_bits),
         "select": (w.stored_error_bits, 1),  # an accumulation: nothing is multiplied
+        "rank": (0, 0),
         "thin": (w.stored_error_bits, w.stored_error_bits),  # its accumulation counted as its product with 1 / tau
     }
     first, second = pairs[op.phase]

@@ -31,7 +31,8 @@ def estimate_bills(
     """The bill of one step (or inference) of `model` on each device.
 
     `filter_rate` and `uncertain_rate` are the shares of the batch kept and forwarded for their loss; below 1 the
-    model's default filter network is priced with them. Raises QtrainError or HwmodelError naming cause and cure.
+    model's default filter network is priced with them, but not what a rule sorts to choose by: that follows from the
+    stream. Raises QtrainError or HwmodelError naming cause and cure.
     """
     net = shapes(model, input_shape).normalized_by(lambda _: norm)
     widths = Widths.uniform(bits)

@@ -136,6 +136,8 @@ class InstanceFilter:
         high = self.threshold.high(losses, weights, m)
         rows, order = torch.cat([choice.kept, choice.uncertain]).sort()
         metrics = {"filter_loss": self._train(choice.context, rows, high[order].long(), step)} if len(rows) else {}
+        for n_sorted in (len(self.chances.recent), self.threshold.n_sorted):
+            self.network.record_ranking(n_sorted)
         counts = Counts(m, n_kept, len(choice.uncertain), int(high.sum()), int(high[:n_kept].sum()))
         self.threshold.update(counts)
         dead = self.dead.update(m, n_kept)

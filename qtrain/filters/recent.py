@@ -38,6 +38,10 @@ class Recent:
         while sum(n for n, *_ in self.parts) - self.parts[0][0] >= self.least:
             self.parts.popleft()
 
+    def __len__(self) -> int:
+        """How many values there are."""
+        return sum(len(values) for _, values, _ in self.parts)
+
     def sorted(self) -> tuple[Tensor, Tensor]:
         """(values, weights), values descending."""
         if not self.parts:
@@ -101,6 +105,10 @@ class LossQuantile(LossThreshold):
         """Mean over the recent instances of exp(-loss), which is the probability given to the right class."""
         losses, weights = self.recent.sorted()
         return float((losses.neg().exp() * weights).sum() / weights.sum()) if len(losses) else 0.0
+
+    @property
+    def n_sorted(self) -> int:
+        return len(self.recent)
 
     def high(self, losses: Tensor, weights: Tensor, n_streamed: int) -> Tensor:
         self.recent.add(n_streamed, losses, weights)

@@ -54,6 +54,11 @@ class LossThreshold:
         """How sure of the labels the main network is, 0 to 1; not followed by this rule."""
         return 1.0
 
+    @property
+    def n_sorted(self) -> int:
+        """Values sorted for one mini-batch's threshold."""
+        return 0
+
     def high(self, losses: Tensor, weights: Tensor, n_streamed: int) -> Tensor:
         """bool [n]: loss >= T_l (eq. 1). Sets a threshold that has not started yet. `weights` [n]: how many of the
         n_streamed instances each loss stands for (not asked by this rule)."""

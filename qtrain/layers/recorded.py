@@ -122,6 +122,11 @@ class RecordedNetwork(nn.Module):
         tally[0] += 1
         tally[1] += density
 
+    def record_ranking(self, n: int) -> None:
+        """Write down that this filter network's rule sorted `n` values to choose instances."""
+        if n:
+            self._record("loss", "rank", "filter", n)
+
     def record_update(self, payer: str = "main") -> None:
         """Write down one update of every trained layer that took part in the step."""
         for layer in self.network.layers:

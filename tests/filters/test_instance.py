@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections import Counter
 
 import pytest
 import torch
@@ -193,3 +194,24 @@ def test_passes_are_charged_to_the_filter(lab):
     assert 0 < labelled < 64
     batches = {phase: {op.batch for op, _ in trace if op.phase == phase} for phase in ("forward", "gradient", "update")}
     assert batches == {"forward": {64}, "gradient": {labelled}, "update": {0}}
+
+
+@pytest.mark.parametrize("steer", ["quantile", "true-high"])
+def test_what_the_rule_by_rank_sorts_is_charged(lab, steer):
+    """Mini-batches of 16: scores are ranked among 16, then 32 (N_SCORES), losses among all that are known so far, far
+    fewer than N_LOSSES. The paper's rule sorts nothing."""
+    filter_, expected, known = lab.make("instance", steer=steer, audit=0.3), Counter(), 0
+    for step in range(4):
+        images, labels = lab.stream(step, 16)
+        choice = filter_.choose(images, labels, step)
+        filter_.learn(choice, lab.loss_of(images[choice.kept]), lab.loss_of(images[choice.uncertain]), step)
+        known += len(choice.kept) + len(choice.uncertain)
+        expected.update([16 if step == 0 else 32, known])
+    trace = filter_.network.trace(filter_.network.schedule(), 4, 64)
+    ranked = Counter()
+    for op, tally in trace:
+        if op.phase == "rank":
+            ranked[op.batch] += tally.count
+            assert (op.layer.kind, op.report_phase, op.macs) == ("loss", "filter_backward", 0)
+    assert ranked == (expected if steer == "quantile" else Counter())
+    assert steer != "quantile" or known < 64  # some were dropped, their losses not known

@@ -14,6 +14,7 @@ PHASES_OF = {
     "linear": ("forward", "error", "gradient", "update"),
     **dict.fromkeys(NORM_KINDS, ("forward", "error", "gradient", "update")),
     "fork": ("error",),
+    "loss": ("forward", "error", "rank"),
     "input": ("forward",),
 }
 
@@ -81,7 +82,8 @@ def ops(draw: st.DrawFn) -> Op:
     update = phase == "update"
     learns = ["all", "bias"] if phase in ("gradient", "update") else ["all", "bias", "none"]
     return Op(
-        layer, Widths.uniform(draw(BITS)), phase, draw(st.sampled_from(["main", "filter", "uncertain"])),
+        layer, Widths.uniform(draw(BITS)), phase,
+        "filter" if phase == "rank" else draw(st.sampled_from(["main", "filter", "uncertain"])),
         0 if update else draw(st.integers(1, 4)), layer.out_channels, draw(st.sampled_from(learns)),
         draw(st.integers(1, 3)) if update else 0,
     )  # fmt: skip

@@ -72,6 +72,15 @@ def test_update_with_momentum() -> None:
     assert units(op("update")) == {"update": n, "momentum": n, "requantize_update": n, "stochastic_rounding": n}
 
 
+def test_ranking_sorts_as_deep_as_the_number_of_values_has_bits() -> None:
+    loss = dataclasses.replace(conv(4, 4, 1), kind="loss")
+    ranking = op("rank", loss, payer="filter", batch=200)  # 128 < 200 < 256
+    (work,) = works(ranking)
+    assert (work.kernel, work.units, work.sram_bytes, work.phase) == ("sort", 200 * 8, 200 * 4, "filter_backward")
+    with pytest.raises(HwmodelError, match="phase rank is a filter's, not payer main's"):
+        op("rank", loss)
+
+
 def test_a_strided_error_is_split_into_dense_convolutions() -> None:
     layer = conv(4, 6, 8, stride=2)
     # four phases of the input see 9 / 4 taps each on average: products as forward, not four times as many
