@@ -34,7 +34,7 @@ class Filter(Protocol):
 
     network: QuantizedNetwork | None
     """The filter's own network, recorded under payer "filter"; the filter steps it with its `optimizer`. A checkpoint
-    saves both as it saves the main network's; `state` and `tensors` are what the filter holds besides."""
+    saves both as it saves the main network's; `state` is what the filter holds besides."""
     optimizer: Any
 
     def choose(self, images: Tensor, labels: Tensor | None, step: int) -> Choice:
@@ -59,15 +59,9 @@ class Filter(Protocol):
 
     def load_state(self, state: dict[str, Any]) -> None: ...
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Tensors a checkpoint must hold, by name."""
-        ...
 
-    def load_tensors(self, tensors: dict[str, Tensor]) -> None: ...
-
-
-class StatelessFilter:
-    """A filter that owns no network and remembers nothing between steps: what remains is to choose."""
+class PlainFilter:
+    """What a filter does where it has nothing of its own to do: it keeps everything and remembers nothing."""
 
     network: QuantizedNetwork | None = None
     optimizer: Any = None
@@ -88,12 +82,6 @@ class StatelessFilter:
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        pass
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         pass
 
 

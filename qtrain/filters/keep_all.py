@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from qtrain.filters.base import StatelessFilter
+from qtrain.filters.base import PlainFilter
 
 
-class KeepAll(StatelessFilter):
+class KeepAll(PlainFilter):
     """Plain training."""
 
     kind: ClassVar[str] = "none"

@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from qtrain.filters.base import StatelessFilter
+from qtrain.filters.base import PlainFilter
 
 
-class OHEM(StatelessFilter):
+class OHEM(PlainFilter):
     """Goes back with the `keep` share of highest losses, one instance at least, of equal ones the earlier.
 
     Shrivastava, Gupta, Girshick 2016, "Training Region-based Object Detectors with Online Hard Example Mining", as

@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from qtrain.filters.base import Choice, StatelessFilter, chance, nothing, positions
+from qtrain.filters.base import Choice, PlainFilter, chance, nothing, positions
 
 
-class RandomDropping(StatelessFilter):
+class RandomDropping(PlainFilter):
     """Each instance is dropped with probability 1 - keep, before the forward."""
 
     kind: ClassVar[str] = "random"

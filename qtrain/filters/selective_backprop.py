@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from qtrain.filters.base import Choice, StatelessFilter, chance, positions
+from qtrain.filters.base import Choice, PlainFilter, chance, positions
 
 HISTORY = 1024
 """Losses the percentile is taken among (the window of Jiang et al.'s published code)."""
 
 
-class SelectiveBackprop(StatelessFilter):
+class SelectiveBackprop(PlainFilter):
     """Jiang et al. 2019, "Accelerating Deep Learning by Focusing on the Biggest Losers", arXiv 1910.00762.
 
     P(backward) = (share of the last HISTORY losses that are not above it) ^ beta. Percentiles are uniform, so the mean

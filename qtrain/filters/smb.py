@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from qtrain.filters.base import Choice, StatelessFilter, everything, nothing
+from qtrain.filters.base import Choice, PlainFilter, everything, nothing
 
 
-class FewerMiniBatches(StatelessFilter):
+class FewerMiniBatches(PlainFilter):
     """SMB of Wu et al. 2020: whole mini-batches are skipped, evenly, so that after every t of them floor(t keep) have
     been trained on."""
 

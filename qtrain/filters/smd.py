@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from qtrain.filters.base import Choice, StatelessFilter, chance, everything, nothing
+from qtrain.filters.base import Choice, PlainFilter, chance, everything, nothing
 
 
-class StochasticMiniBatchDropping(StatelessFilter):
+class StochasticMiniBatchDropping(PlainFilter):
     """SMD of Wang et al. 2019, "E2-Train", arXiv 1910.13349: each mini-batch is dropped with probability 1 - keep."""
 
     kind: ClassVar[str] = "smd"

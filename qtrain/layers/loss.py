@@ -102,12 +102,3 @@ def mean_squared_error(outputs: FixedTensor, targets: Tensor) -> tuple[Tensor, T
     if outputs.exponent is None:
         return losses, difference * (2.0 / (n * features)), 1.0
     return losses, difference, 2.0 / (n * features)
-
-
-def entropy(logits: FixedTensor) -> Tensor:
-    """-sum_c p_c log p_c in nats [n] (Wu et al. 2020 eq. 4)."""
-    if logits.exponent is None:
-        log_p = F.log_softmax(logits.values, 1)
-        return -(log_p.exp() * log_p).sum(1)
-    p, nats = softmax_codes(logits)
-    return (p.double() / 2.0**_P_BITS * (nats.double() / 2.0**16)).sum(1).to(logits.values.dtype)

@@ -26,7 +26,6 @@ def take(job: Job) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if job.filter.network is not None:
         tensors |= _network_tensors("filter", job.filter.network, job.filter.optimizer)
         state["filter_network"] = _network_state(job.filter.network, job.filter.optimizer)
-    tensors |= {f"filter.own.{name}": value for name, value in job.filter.tensors().items()}
     tensors |= {f"recipe.own.{name}": value for name, value in job.recipe.tensors().items()}
     return {name: _array(value) for name, value in tensors.items()}, state
 
@@ -36,7 +35,6 @@ def put(job: Job, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) ->
     tensors = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
     _restore("main", job.net, job.optimizer, tensors, state["main"])
     job.filter.load_state(state["filter"])
-    job.filter.load_tensors(_under("filter.own.", tensors))
     job.recipe.load_state(state["recipe"])
     job.recipe.load_tensors(_under("recipe.own.", tensors))
     if job.filter.network is not None:
