@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from qtrain.filters.base import Choice, chance, nothing, positions
+from qtrain.errors import QtrainError
+from qtrain.filters.base import Choice, PlainFilter, chance, nothing, positions
 from qtrain.filters.dead import DeadWatch
 from qtrain.filters.recent import N_LOSSES, N_SCORES, Chances, LossQuantile, drawn
 from qtrain.filters.threshold import Counts, LossThreshold
@@ -21,6 +22,7 @@ from qtrain.formats.fixed import FixedTensor
 from qtrain.layers.loss import cross_entropy
 from qtrain.layers.network import QuantizedNetwork
 from qtrain.layers.quantizer import Clock
+from qtrain.layers.tape import Tape
 
 LOW, HIGH = 0, 1
 """Outputs of the filter network."""
@@ -50,16 +52,20 @@ def margin(entropy: float) -> float:
 
 
 def start_undecided(network: QuantizedNetwork) -> None:
-    """Make an untrained filter network keep everything, unsure of it, until it has learned: its last layer's weights
-    are shrunk and its bias favours "high". Random weights may be sure of "low" from the start. To be called before an
-    optimizer takes the weights. (Not stated by the paper, whose curves start with
-    all instances kept.)"""
-    last = network.units[-2].module
+    """Make an untrained filter network keep everything, unsure of it, until it has learned: the weights of the last
+    layer that has some are shrunk and its bias favours "high". Random weights may be sure of "low" from the start. To
+    be called before an optimizer takes the weights. (Not stated by the paper, whose curves start with all instances
+    kept.) Raises QtrainError for a network with other than two outputs."""
+    name, n_outputs = network.network.name, network.units[-2].layer.n_out
+    if n_outputs != 2:
+        raise QtrainError(f"filter network {name} has {n_outputs} outputs; give one with two, for low and high losses")
+    modules = (m for unit in network.units for m in getattr(unit, "modules", [getattr(unit, "module", None)]))
+    *_, last = (m for m in modules if isinstance(getattr(m, "weight", None), nn.Parameter))
     with torch.no_grad():
         last.weight.mul_(START_WEIGHTS)
         if last.bias is not None:
             last.bias.zero_()
-            last.bias[HIGH] = START_BIAS
+            last.bias[HIGH:] = START_BIAS  # of one channel, whose two pixels are the outputs, there is no such bias
 
 
 class Optimizer(Protocol):
@@ -68,7 +74,16 @@ class Optimizer(Protocol):
     def step(self, clock: Clock, scale: float = 1.0) -> None: ...
 
 
-class InstanceFilter:
+class Seen(NamedTuple):
+    """A mini-batch of m as the filter saw it: its output, and how its losses come to be known."""
+
+    logits: FixedTensor
+    tape: Tape
+    weights: Tensor  # [m] how many instances each stands for where its loss is known: 1 / P(kept or labelled)
+    label_chances: Tensor  # [m] P(labelled), given that it is dropped
+
+
+class InstanceFilter(PlainFilter):
     """Keeps the instances predicted high; learns from the main network's losses of the kept and the uncertain.
 
     Its loss is the cross-entropy weighted by the label's class, w_H = 1/rate and w_L = 1/(1 - rate), normalised over
@@ -98,15 +113,14 @@ class InstanceFilter:
         quantile = steer == "quantile"
         self.chances = Chances(rate if quantile else None)
         self.threshold = (
-            LossQuantile(rate, window)
-            if quantile and adaptive
+            LossQuantile(rate, window, threshold, adaptive)
+            if quantile
             else LossThreshold(rate, alpha_up, alpha_down, window, threshold, adaptive, steer)
         )
         self.dead = DeadWatch(warn)
 
     def choose(self, images: Tensor, labels: Tensor | None, step: int) -> Choice:
-        """Filter forward on all of images [m, C, H, W]; context: (logits, tape, how many instances each stands for
-        where its loss is known)."""
+        """Filter forward on all of images [m, C, H, W]; context: what was Seen."""
         m = len(images)
         if not m:
             return Choice(nothing(images), nothing(images))
@@ -115,38 +129,43 @@ class InstanceFilter:
         scores = (logits.values[:, HIGH].double() - logits.values[:, LOW].double()).cpu()
         chances = self.chances.of(scores, chance(m, self.seed, step, "filter.tie", scores), self.threshold.confidence)
         kept = drawn(chances, chance(1, self.seed, step, "filter.keep", scores))
-        labelled = kept | (chance(m, self.seed, step, "filter.audit", scores) < self.audit)
-        known = chances + (1 - chances) * self.audit
+        label_chances = torch.full_like(scores, self.audit)
         if self.uncertainty and self.chances.share is None:
-            unsure = scores.abs() < self.margin
-            labelled, known = labelled | unsure, torch.where(unsure, 1.0, known)
-        return Choice(positions(kept), positions(labelled & ~kept), (logits, tape, 1 / known.clamp(min=ALMOST_NONE)))
-
-    def backward_rows(self, losses: Tensor) -> Tensor | None:
-        return None
+            label_chances[scores.abs() < self.margin] = 1.0
+        labelled = chance(m, self.seed, step, "filter.audit", scores) < label_chances
+        weights = 1 / (chances + (1 - chances) * label_chances).clamp(min=ALMOST_NONE)
+        return Choice(positions(kept), positions(labelled & ~kept), Seen(logits, tape, weights, label_chances))
 
     def learn(self, choice: Choice, kept_losses: Tensor, uncertain_losses: Tensor, step: int) -> dict[str, float]:
         """Label by the threshold (1), train the filter network on the labelled, adapt the threshold (2, 3)."""
         device = choice.kept.device  # an empty tensor of losses may stand anywhere
-        n_kept, m = len(choice.kept), len(choice.context[0].values) if choice.context else 0
+        n_kept, m = len(choice.kept), len(choice.context.logits.values) if choice.context else 0
         losses = torch.cat([kept_losses.to(device), uncertain_losses.to(device)])
         weights = torch.ones(len(losses), dtype=torch.float64, device=device)
         if choice.context:
-            weights = choice.context[2][torch.cat([choice.kept, choice.uncertain])]
+            weights = choice.context.weights[torch.cat([choice.kept, choice.uncertain])]
         high = self.threshold.high(losses, weights, m)
         rows, order = torch.cat([choice.kept, choice.uncertain]).sort()
         metrics = {"filter_loss": self._train(choice.context, rows, high[order].long(), step)} if len(rows) else {}
         for n_sorted in (len(self.chances.recent), self.threshold.n_sorted):
             self.network.record_ranking(n_sorted)
-        counts = Counts(m, n_kept, len(choice.uncertain), int(high.sum()), int(high[:n_kept].sum()))
-        self.threshold.update(counts)
+        self.threshold.update(Counts(m, n_kept, int(high[:n_kept].sum()), self._missed(choice, high[n_kept:])))
         dead = self.dead.update(m, n_kept)
-        shares = {"kept_share": n_kept / max(m, 1), "uncertain_share": counts.uncertain / max(m, 1)}
+        shares = {"kept_share": n_kept / max(m, 1), "uncertain_share": len(choice.uncertain) / max(m, 1)}
         return metrics | shares | self.threshold.metrics() | {"dead": float(dead)}
 
-    def _train(self, context: Any, rows: Tensor, labels: Tensor, step: int) -> float:
+    def _missed(self, choice: Choice, high: Tensor) -> float | None:
+        """How many of the dropped have a high loss, from the labels `high` [u] of the uncertain: given what was kept,
+        each stands for 1 / P(labelled). None where some are never labelled."""
+        if not choice.context:
+            return 0.0
+        if not self.audit and len(choice.kept) + len(choice.uncertain) < len(choice.context.label_chances):
+            return None
+        return float((high / choice.context.label_chances[choice.uncertain]).sum())
+
+    def _train(self, seen: Seen, rows: Tensor, labels: Tensor, step: int) -> float:
         """One step of the filter network on `rows` of its mini-batch; returns the mean loss."""
-        logits, tape, _ = context
+        logits, tape = seen.logits, seen.tape
         if len(rows) < len(logits.values):
             tape.narrow(rows)
             logits = FixedTensor(logits.values[rows], logits.exponent)
@@ -173,12 +192,6 @@ class InstanceFilter:
         self.threshold.load_state(state["threshold"])
         self.chances.recent.load_state(state["scores"])
         self.dead.load_state(state["dead"])
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        pass
 
 
 FILTER = InstanceFilter

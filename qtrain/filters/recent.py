@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qtrain.filters.threshold import LEAST, LossThreshold
+from qtrain.filters.threshold import LEAST, Counts, LossThreshold
 
 N_SCORES = 32
 """Streamed instances among which a score is ranked, at least a mini-batch. No more: an update moves all scores, and
@@ -93,11 +93,12 @@ def drawn(chances: Tensor, start: Tensor) -> Tensor:
 
 
 class LossQuantile(LossThreshold):
-    """T_l at the loss that a share `rate` of the recent instances reaches. Of dropped instances only some have a known
-    loss: each stands for as many as it was drawn from (Horvitz and Thompson 1952)."""
+    """T_l at the loss that a share `rate` of the recent instances reaches; not `adaptive`, it stays where LossThreshold
+    starts, and only the confidence follows the losses. Of dropped instances only some have a known loss: each stands
+    for as many as it was drawn from (Horvitz and Thompson 1952)."""
 
-    def __init__(self, rate: float, window: int) -> None:
-        super().__init__(rate, 1.0, 1.0, window, 0.0, False, "quantile")
+    def __init__(self, rate: float, window: int, threshold: float = 0.0, adaptive: bool = True) -> None:
+        super().__init__(rate, 1.0, 1.0, window, 0.0 if adaptive else threshold, adaptive, "quantile")
         self.recent = Recent(N_LOSSES)
 
     @property
@@ -108,15 +109,21 @@ class LossQuantile(LossThreshold):
 
     @property
     def n_sorted(self) -> int:
-        return len(self.recent)
+        return len(self.recent) if self.adaptive else 0
 
     def high(self, losses: Tensor, weights: Tensor, n_streamed: int) -> Tensor:
         self.recent.add(n_streamed, losses, weights)
+        if not self.adaptive:
+            return super().high(losses, weights, n_streamed)
         known, mass = self.recent.sorted()
         if len(known):
             i = int((mass.cumsum(0) < self.rate * mass.sum()).sum())
             self.value = max(float(known[min(i, len(known) - 1)]), LEAST)
         return losses >= self.value
+
+    def update(self, counts: Counts) -> None:
+        """Take one mini-batch into the window; `high` has moved the threshold."""
+        self.history.append(counts)
 
     def metrics(self) -> dict[str, float]:
         return super().metrics() | {"confidence": self.confidence}

@@ -23,10 +23,9 @@ class Counts:
     """Instances of one mini-batch."""
 
     streamed: int
-    kept: int  # predicted high
-    uncertain: int  # dropped, yet labelled by a main forward
-    high: int  # of the kept and the uncertain: loss at or above the threshold
-    true_high: int  # of the kept: the same
+    kept: int
+    true_high: int  # of the kept: loss at or above the threshold
+    missed: float | None  # of the dropped: the same, estimated from those labelled; None: cannot be known
 
 
 class LossThreshold:
@@ -79,15 +78,19 @@ class LossThreshold:
 
     def metrics(self) -> dict[str, float]:
         """The threshold, and shares over the window. precision: of the kept, how many are high; recall: of the high
-        ones known (among kept, uncertain and audited), how many are kept; each left out where it divides by zero."""
+        ones, kept or (estimated) missed, how many are kept; each left out where it divides by zero or is unknown."""
+        true_high, kept = self._total("true_high"), self._total("kept")
         found = {"threshold": self.value, "true_high": self.share("true_high")}
-        for name, of in (("precision", "kept"), ("recall", "high")):
-            if self._total(of):
-                found[name] = self._total("true_high") / self._total(of)
+        if kept:
+            found["precision"] = true_high / kept
+        missed = [counts.missed for counts in self.history if counts.missed is not None]
+        high = true_high + sum(missed)
+        if high and len(missed) == len(self.history):
+            found["recall"] = true_high / high
         return found
 
     def state(self) -> dict[str, Any]:
-        rows = [[c.streamed, c.kept, c.uncertain, c.high, c.true_high] for c in self.history]
+        rows = [[c.streamed, c.kept, c.true_high, c.missed] for c in self.history]
         return {"threshold": self.value, "history": rows}
 
     def load_state(self, state: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hwmodel.network import Network
+from qtrain.errors import QtrainError
 from qtrain.formats.fixed import FixedTensor, carrier_dtype
 from qtrain.layers.build import build_units
 from qtrain.layers.depth import StochasticDepth
@@ -170,9 +171,12 @@ def quantize(
 ) -> QuantizedNetwork:
     """A QuantizedNetwork that trains `model`'s own parameters in the numbers of `plan`.
 
-    input_shape: (C, H, W) of one instance. Raises QtrainError naming a layer that can't be simulated.
+    input_shape: (C, H, W) of one instance. Raises QtrainError naming a layer that can't be simulated, and where there
+    is nothing to train.
     """
     steps, network = trace(model, input_shape, name)
+    if not any(layer.n_parameters for layer in network.layers):
+        raise QtrainError(f"model {name} has no layer with weights to learn with; give another")
     native = is_brevitas(model)
     if native and not plan.floating:
         from qtrain.layers.native_graph import widths_of

@@ -1,6 +1,7 @@
 """The instance filter against its paper's equations (Wu et al. 2020), and its guard against the dead state."""
 
 import copy
+import dataclasses
 import math
 from collections import Counter
 
@@ -145,6 +146,69 @@ def test_the_share_kept_is_the_rate_from_the_first_step_on(lab):
     assert sum(shares) / 30 == pytest.approx(0.3, abs=0.02)
     assert max(shares) < 0.45
     assert min(shares) > 0.15
+
+
+def test_recall_by_hand(lab):
+    """Of 16 instances 4 are kept, 3 of them high; 2 of the dropped are audited at 0.25, 1 of them high: it stands for
+    4, so that 7 are high and 3/7 of them kept (of those known it would be 3/4). Without an audit nobody knows."""
+    settings = {"steer": "true-high", "uncertainty": False, "adaptive": False, "threshold": 1.0, "lr": 1e-6}
+    for audit, recall in ((0.25, 3 / 7), (0.0, None)):
+        filter_ = lab.make("instance", audit=audit, **settings)
+        seen = filter_.choose(*lab.stream(0), 0)
+        uncertain = [4, 9] if audit else []
+        choice = dataclasses.replace(seen, kept=torch.arange(4), uncertain=torch.tensor(uncertain, dtype=torch.int64))
+        labels = torch.tensor([2.0, 0.5])[: len(uncertain)]
+        metrics = filter_.learn(choice, torch.tensor([1.0, 3.0, 0.5, 2.0]), labels, 0)
+        assert metrics["precision"] == 3 / 4
+        assert metrics.get("recall") == recall
+
+
+def test_an_unsure_instance_of_the_papers_rule_stands_for_itself(lab):
+    """It is labelled for sure; another dropped one at audit 0.5 only half the time. Kept: 1 high. Missed: of the unsure
+    one high (1), of the audited one high (2)."""
+    filter_ = lab.make("instance", steer="true-high", adaptive=False, threshold=1.0, audit=0.5, lr=1e-6)
+    choice = filter_.choose(*lab.stream(0), 0)
+    chances = torch.tensor([1.0, 0.5]).repeat(8).double()
+    choice = dataclasses.replace(
+        choice, kept=torch.tensor([0]), uncertain=torch.tensor([2, 3]),
+        context=choice.context._replace(label_chances=chances),
+    )  # fmt: skip
+    assert filter_.learn(choice, torch.tensor([2.0]), torch.tensor([2.0, 2.0]), 0)["recall"] == 1 / 4
+
+
+@pytest.mark.parametrize("steer", ["quantile", "true-high"])
+def test_what_is_missed_is_estimated_without_bias(lab, steer):
+    """The sum over the steps against the truth, n: n audited with chance a, 1/a each: sd sqrt(n (1 - a) / a), here at
+    most sqrt(3 n); 4 sd."""
+    made = lab.make("instance", rate=0.3, audit=0.25, lr=1e-6, threshold=1.0, adaptive=steer == "quantile", steer=steer)
+    filter_ = made if steer == "quantile" else decided(lab, 0.3, audit=0.25, lr=1e-6, threshold=1.0, adaptive=False)
+    estimated, true = 0.0, 0
+    for step in range(100):
+        images, labels = lab.stream(step, 64)
+        choice = filter_.choose(images, labels, step)
+        filter_.learn(choice, lab.loss_of(images[choice.kept]), lab.loss_of(images[choice.uncertain]), step)
+        dropped = torch.ones(64, dtype=torch.bool)
+        dropped[choice.kept] = False
+        true += int((lab.loss_of(images[dropped]) >= filter_.threshold.value).sum())
+        estimated += filter_.threshold.history[-1].missed
+    assert true > 300
+    assert estimated == pytest.approx(true, abs=4 * math.sqrt(3 * true))
+
+
+def test_adaptive_off_changes_the_threshold_alone(lab):
+    """Steer quantile draws who is kept by the score's rank as far as the main network is sure of the labels (mean of
+    exp(-loss)); a threshold that stands still leaves that as it is, and the first choice with it."""
+    still = lab.make("instance", rate=0.3, threshold=0.75, adaptive=False)
+    moving = lab.make("instance", rate=0.3)
+    images, labels = lab.stream(0, 64)
+    choices = [filter_.choose(images, labels, 0) for filter_ in (still, moving)]
+    assert choices[0].kept.tolist() == choices[1].kept.tolist()
+    for filter_, choice in zip((still, moving), choices, strict=True):
+        filter_.learn(choice, lab.loss_of(images[choice.kept]), lab.loss_of(images[choice.uncertain]), 0)
+    assert still.threshold.value == 0.75 != moving.threshold.value
+    assert 0 < still.threshold.confidence == moving.threshold.confidence < 1
+    lab.run(still, range(1, 20), 64)
+    assert still.threshold.value == 0.75
 
 
 @pytest.mark.parametrize(("entropy", "odds"), [(0.6, None), (0.3, None), (0.69, None), (0.0, math.inf), (0.7, 0.0)])

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
 from qtrain import filters, models
+from qtrain.errors import QtrainError
 from qtrain.filters.dead import DeadWatch
 from qtrain.filters.instance import HIGH, LOW
 from qtrain.filters.selective_backprop import SelectiveBackprop
@@ -30,7 +32,7 @@ def test_the_threshold_sinks_to_the_step_of_fixed_point_losses_and_no_further():
     threshold = LossThreshold(0.5, 1.5, 0.5, 10, 1.0, True, "true-high")
     values = []
     for _ in range(20):
-        threshold.update(Counts(8, 0, 0, 0, 0))
+        threshold.update(Counts(8, 0, 0, 0.0))
         values.append(threshold.value)
     assert values == [2.0 ** -min(n, 16) for n in range(1, 21)]
     assert LEAST == 2.0**-16
@@ -39,7 +41,7 @@ def test_the_threshold_sinks_to_the_step_of_fixed_point_losses_and_no_further():
 def test_shares_of_one_instance_and_of_none():
     threshold = LossThreshold(0.5, 1.5, 0.5, 10, 1.0, True, "true-high")
     assert threshold.share("kept") == 0.0
-    threshold.update(Counts(1, 1, 0, 1, 1))
+    threshold.update(Counts(1, 1, 1, 0.0))
     assert (threshold.share("kept"), threshold.share("true_high")) == (1.0, 1.0)
 
 
@@ -56,6 +58,38 @@ def test_an_untrained_filter_network_is_nearly_undecided():
     assert bias[LOW] == 0
 
 
+HEADS = {
+    "pooled": lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    "normalized": lambda: nn.Sequential(
+        nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ),
+    "two pixels": lambda: nn.Sequential(nn.Conv2d(1, 1, 3, stride=3), nn.AvgPool2d((1, 2)), nn.Flatten()),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_filter_network_may_end_in_layers_without_weights(head):
+    """The last weights, not the last layer's, are a 64th of what they were: outputs differ by less than the bias, 0.1,
+    where it is there (of one channel it is not), and everything is kept."""
+    torch.manual_seed(0)
+    model = HEADS[head]()
+    last = [m for m in model if isinstance(getattr(m, "weight", None), nn.Parameter)][-1]
+    before = last.weight.detach().clone()
+    net = quantize(model, (1, 8, 8), NumberPlan.float32())
+    filters.start_undecided(net)
+    assert torch.equal(last.weight, before / 64)
+    outputs = net.run(torch.randn(16, 1, 8, 8))[0].values
+    assert (outputs[:, HIGH] - outputs[:, LOW] > (-0.1 if head == "two pixels" else 0)).all()
+
+
+def test_a_filter_network_needs_two_outputs_and_weights():
+    three = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(QtrainError, match=r"^filter network mine has 3 outputs; give one with two, .*$"):
+        filters.start_undecided(quantize(three, (1, 8, 8), NumberPlan.float32(), name="mine"))
+    with pytest.raises(QtrainError, match=r"^model mine has no layer with weights to learn with; give another$"):
+        quantize(nn.Sequential(nn.AvgPool2d((8, 4)), nn.Flatten()), (1, 8, 8), NumberPlan.float32(), name="mine")
+
+
 @pytest.mark.parametrize("m", [1, 2, 7])
 def test_the_shares_reported_are_those_of_the_mini_batch(lab, m):
     filter_ = lab.make("instance", steer="true-high", audit=0.5)
@@ -70,7 +104,7 @@ def test_an_empty_mini_batch_counts_nothing(lab):
     choice = filter_.choose(images, labels, 0)
     metrics = filter_.learn(choice, torch.zeros(0), torch.zeros(0), 0)
     assert (metrics["kept_share"], metrics["uncertain_share"]) == (0.0, 0.0)
-    assert filter_.state()["threshold"]["history"] == [[0, 0, 0, 0, 0]]
+    assert filter_.state()["threshold"]["history"] == [[0, 0, 0, 0]]
 
 
 def test_selective_backprop_remembers_the_last_1024_losses():

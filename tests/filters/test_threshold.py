@@ -23,7 +23,7 @@ def test_the_threshold_follows_equations_2_and_3():
     t = threshold()
     values = []
     for true_high in (4, 2, 0):
-        t.update(Counts(10, 6, 0, 6, true_high))
+        t.update(Counts(10, 6, true_high, 0.0))
         values.append(t.value)
     assert values == pytest.approx([1.1, 1.21, 1.089])
 
@@ -31,23 +31,27 @@ def test_the_threshold_follows_equations_2_and_3():
 def test_every_streamed_instance_counts_in_the_ratio():
     """Batches of 4 and 16 with 4 and 1 true-high: 5/20, not the mean of the shares (1 + 1/16)/2."""
     t = threshold()
-    t.update(Counts(4, 4, 0, 4, 4))
-    t.update(Counts(16, 2, 5, 3, 1))
+    t.update(Counts(4, 4, 4, 0.0))
+    t.update(Counts(16, 2, 1, 2.0))
     assert t.share("true_high") == 5 / 20
 
 
 def test_precision_and_recall_by_hand():
-    """Kept 6 + 2, true-high 4 + 1, known high 5 + 3: precision 5/8, recall 5/8."""
+    """Kept 6 + 2, of which 4 + 1 high; missed 0.5 + 4.5: precision 5/8, recall 5 / (5 + 5). While what was missed in
+    one mini-batch of the window is unknown, so is the recall."""
     t = threshold()
-    t.update(Counts(10, 6, 1, 5, 4))
-    t.update(Counts(10, 2, 4, 3, 1))
+    t.update(Counts(10, 6, 4, 0.5))
+    t.update(Counts(10, 2, 1, 4.5))
     assert t.metrics()["precision"] == 5 / 8
-    assert t.metrics()["recall"] == 5 / 8
+    assert t.metrics()["recall"] == 5 / 10
+    t.update(Counts(10, 2, 1, None))
+    assert t.metrics()["precision"] == 2 / 4
+    assert "recall" not in t.metrics()
 
 
 def test_steered_by_the_kept_share_precision_does_not_matter():
     t = threshold(steer="kept")
-    t.update(Counts(10, 3, 0, 0, 0))  # 3/10 >= 0.3 although nothing kept was high
+    t.update(Counts(10, 3, 0, 0.0))  # 3/10 >= 0.3 although nothing kept was high
     assert t.value == pytest.approx(1.1)
     with pytest.raises(QtrainError, match="steer"):
         threshold(steer="keep")
@@ -55,7 +59,7 @@ def test_steered_by_the_kept_share_precision_does_not_matter():
 
 def test_a_static_threshold_stays():
     t = threshold(adaptive=False)
-    t.update(Counts(10, 9, 0, 9, 9))
+    t.update(Counts(10, 9, 9, 0.0))
     assert t.value == 1.0
 
 
@@ -77,7 +81,7 @@ def test_the_threshold_moves_against_the_share_and_stays_positive(rate, kept, st
     t = threshold(rate, 1.2, 0.5, 3, 2.0**-15, True, steer)
     for n in kept:
         before = t.value
-        t.update(Counts(8, n, 0, n, n))
+        t.update(Counts(8, n, n, 0.0))
         assert t.value >= LEAST
         grows = t.share("kept") >= rate
         assert t.value > before if grows else t.value <= before
