@@ -42,7 +42,7 @@ def test_simulate_json_form(run_folder: Path) -> None:
         "saved",
         "bills",
     } <= (result.keys())
-    assert set(result["instances"]) == {"seen", "kept", "uncertain"}
+    assert set(result["instances"]) == {"seen", "kept", "uncertain", "backward"}
     assert result["instances"]["seen"] == 12 * 16
     assert result["macs"]["total"] == sum(result["macs"]["by_phase"].values())
     assert [bill["device"] for bill in result["bills"]] == ["stm32l4r5", "eyeriss"]

@@ -76,7 +76,7 @@ class Filter(Section):
         (), "steps at which schedule step halves the filter's rate", valid=Interval(1, 10**9)
     )
     mean_over: str = option(
-        "kept", "what the sum of the kept instances' losses is divided by: their number, or the mini-batch's",
+        "kept", "what the sum of the losses that go backward is divided by: their number, or the mini-batch's",
         valid=("kept", "streamed"),
     )  # fmt: skip
     keep: float = option(0.5, "share kept by ohem, selective-backprop, smb, smd and random", valid=KEPT)

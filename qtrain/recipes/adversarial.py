@@ -65,13 +65,13 @@ class Adversarial(PlainRecipe):
         n = int(fooled.sum())
         metrics = {"attack_success": n / max(len(rows), 1)}
         if n == 0:
-            return Outcome(torch.zeros(0), 1.0, updated=False, metrics=metrics)
+            return Outcome(torch.zeros(0), 1.0, 0, updated=False, metrics=metrics)
         keys = torch.cat([rows[fooled], rows[fooled] + m])
         seen, tape = net.run(torch.cat([clean[fooled], attacked[fooled]]), rows=keys)
         losses, gradient = nt_xent(seen.values, self.temperature)
         error, scale = averaged(seen, gradient, 2 * n)
         net.run_back(tape, net.logit_error(error, tape))
-        return Outcome(losses, scale, metrics=metrics)
+        return Outcome(losses, scale, n, metrics=metrics)
 
     @staticmethod
     def _inner_outputs(net: QuantizedNetwork, images: Tensor, rows: Tensor | None = None) -> Tensor:

@@ -29,10 +29,12 @@ class Batch:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """Losses of the kept instances in nats (a recipe that learns from a buffer: of the instances there), the factor
-    the update multiplies into the gradients, whether anything was learned, and the step's metrics."""
+    the update multiplies into the gradients, how many of the kept went backward (from a buffer: all of them, since
+    they went into it), whether anything was learned, and the step's metrics."""
 
     losses: Tensor
     scale: float
+    n_backward: int
     updated: bool = True
     metrics: dict[str, float] = field(default_factory=dict)
 

@@ -63,7 +63,7 @@ class Contrast(PlainRecipe):
         self._replace(net, batch.images[rows], batch.step)
         n = len(self.images)
         if n < 2:
-            return Outcome(torch.zeros(0), 1.0, updated=False)
+            return Outcome(torch.zeros(0), 1.0, 0, updated=False)
         views = [
             strong(self.images.numpy(), generator(self.material.seed, batch.step, VIEWS, which), self.material.flip)
             for which in (1, 2)
@@ -72,7 +72,7 @@ class Contrast(PlainRecipe):
         losses, gradient = nt_xent(outputs.values, self.temperature)
         error, scale = averaged(outputs, gradient, 2 * n)
         net.run_back(tape, net.logit_error(error, tape))
-        return Outcome(losses, scale, metrics={"contrast_score": float(self.scores.mean())})
+        return Outcome(losses, scale, len(rows), metrics={"contrast_score": float(self.scores.mean())})
 
     def _replace(self, net: QuantizedNetwork, segment: Tensor, step: int) -> None:
         """Choose the new buffer among the old one and the segment."""

@@ -76,7 +76,7 @@ class SelfAdaptive(PlainRecipe):
         keep = select(losses)
         keep = torch.arange(n) if keep is None else keep
         if not len(keep):
-            return Outcome(losses, 1.0, updated=False)
+            return Outcome(losses, 1.0, 0, updated=False)
         whole = keep if attacked is None else torch.cat([keep, keep + n])
         if len(whole) < len(everything):
             tape.narrow(whole)
@@ -86,7 +86,7 @@ class SelfAdaptive(PlainRecipe):
             weight = self.trades / len(keep) / scale
             error = torch.cat([error + weight * at_clean, weight * at_attacked])
         net.run_back(tape, net.logit_error(error, tape))
-        return Outcome(losses, scale, metrics={"target_confidence": float(targets.amax(1).mean())})
+        return Outcome(losses, scale, len(keep), metrics={"target_confidence": float(targets.amax(1).mean())})
 
     def _moved(self, indices: Tensor, logits: FixedTensor, step: int) -> Tensor:
         """The targets [n, classes] of these instances after their visit."""

@@ -33,7 +33,8 @@ class Sinkhorn(PlainRecipe):
 
     allocation "sinkhorn": q by transport with the present scalings, then the cost is noted and the scalings are found
     anew, the share rho to be labelled rising linearly from 0 to 1 over the run. "fixmatch": the likeliest class
-    where it has `confidence`, else nothing. Evaluated are averaged weights (average; 0: the weights themselves). The
+    where it has `confidence`, else nothing. filter.mean_over "streamed" shrinks the whole update, the labelled's part
+    with it. Evaluated are averaged weights (average; 0: the weights themselves). The
     scaling's exponentials are no network pass and not priced: (n + 1)(k + 1) of them an iteration, whose number is in
     the metrics.
     """
@@ -82,7 +83,7 @@ class Sinkhorn(PlainRecipe):
         _, error, scale = weighted_sum(part(logits, whole), goals, shares)
         net.run_back(tape, net.logit_error(error, tape))
         metrics = {"labelled_share": float(soft.sum(1).mean())}
-        return Outcome(losses, scale, metrics=metrics | self._allocate(batch.indices[rows], p, batch.step))
+        return Outcome(losses, scale, len(keep), metrics=metrics | self._allocate(batch.indices[rows], p, batch.step))
 
     def _view(self, batch: Batch, rows: Tensor, which: int) -> Tensor:
         """The weak (0) or the strong (1) view of streamed instances."""

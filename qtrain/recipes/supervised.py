@@ -37,7 +37,7 @@ class Supervised(PlainRecipe):
             _, error, scale = self._loss(narrowed, images[keep], labels[keep])
         if len(error):
             net.run_back(tape, net.logit_error(error, tape))
-        return Outcome(losses, scale, updated=len(error) > 0)
+        return Outcome(losses, scale, len(error), updated=len(error) > 0)
 
     def evaluate(self, net: QuantizedNetwork, images: Tensor, labels: Tensor) -> tuple[float | None, float]:
         if not self.reconstruct:

@@ -15,12 +15,13 @@ from qtrain.training.setup import Job
 
 @dataclass(slots=True)
 class StepRecord:
-    """What one step did: instances, the kept ones' mean loss (None if none was kept), whether the weights were updated,
-    and the filter's metrics."""
+    """What one step did: instances, how many of the kept went backward, the kept ones' mean loss (None if none was
+    kept), whether the weights were updated, and the filter's metrics."""
 
     seen: int
     kept: int
     uncertain: int
+    backward: int
     loss: float | None
     updated: bool = False
     metrics: dict[str, float] = field(default_factory=dict)
@@ -46,18 +47,18 @@ def _step(job: Job, batch: Batch, rate: float) -> StepRecord:
     uncertain_losses = torch.zeros(0)
     if len(uncertain):
         uncertain_losses = _finite(job.recipe.judge(job.net, batch, uncertain))
-    losses, own, updated = torch.zeros(0), {}, False
+    losses, own, updated, n_backward = torch.zeros(0), {}, False, 0
     if len(kept):
         outcome = job.recipe.learn(job.net, batch, kept, job.filter.backward_rows)
         losses = _finite(outcome.losses)
-        own, updated = outcome.metrics, outcome.updated
+        own, updated, n_backward = outcome.metrics, outcome.updated, outcome.n_backward
         if updated:
-            share = len(kept) / len(batch.images) if job.experiment.filter.mean_over == "streamed" else 1.0
+            share = n_backward / len(batch.images) if job.experiment.filter.mean_over == "streamed" else 1.0
             job.optimizer.step(Clock(seed, step), outcome.scale * share, rate)
             job.recipe.updated(job.net)
     metrics = own | job.filter.learn(choice, losses, uncertain_losses, step)
     mean = float(losses.double().mean()) if len(losses) else None
-    return StepRecord(len(batch.images), len(kept), len(uncertain), mean, updated, metrics)
+    return StepRecord(len(batch.images), len(kept), len(uncertain), n_backward, mean, updated, metrics)
 
 
 def _finite(losses: Tensor) -> Tensor:

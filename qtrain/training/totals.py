@@ -29,6 +29,7 @@ class Totals:
     seen: int = 0
     kept: int = 0
     uncertain: int = 0
+    backward: int = 0
     updates: int = 0
     recent: list[StepRecord] = field(default_factory=list)
 
@@ -37,6 +38,7 @@ class Totals:
         self.seen += record.seen
         self.kept += record.kept
         self.uncertain += record.uncertain
+        self.backward += record.backward
         self.updates += record.updated
         self.recent.append(record)
 
@@ -58,8 +60,8 @@ class Totals:
         }
 
     def instances(self) -> dict[str, int]:
-        """Instances seen, kept and uncertain."""
-        return {"seen": self.seen, "kept": self.kept, "uncertain": self.uncertain}
+        """Instances seen, kept, uncertain, and of the kept those that went backward."""
+        return {"seen": self.seen, "kept": self.kept, "uncertain": self.uncertain, "backward": self.backward}
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold."""
@@ -68,5 +70,5 @@ class Totals:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `state` gave."""
         self.seen, self.kept, self.uncertain = state["seen"], state["kept"], state["uncertain"]
-        self.updates = state["updates"]
+        self.backward, self.updates = state["backward"], state["updates"]
         self.recent = [StepRecord(**record) for record in state["recent"]]

@@ -63,6 +63,25 @@ def test_two_steps_train_or_the_combination_is_refused(job, recipe, bits, filter
         assert "select" not in {phase for _, phase, payer, _, _ in made.net.counts if payer == "inner"}
 
 
+@pytest.mark.parametrize("recipe", HAS_LOSSES)
+def test_over_the_streamed_instances_the_update_shrinks_with_those_that_go_backward(job, recipe):
+    """ohem at 0.25: 2 of 8, so that the factor on the gradients is 2/8 of that over the kept."""
+    scales = []
+    for over in ("kept", "streamed"):
+        made = job(recipe, filter__kind="ohem", filter__keep=0.25, filter__mean_over=over)
+        made.optimizer.step = lambda clock, scale, rate: scales.append(scale)
+        (record,) = run(made, 1)
+        assert (record.kept, record.backward) == (8, 2)
+    assert scales[1] == scales[0] * 2 / 8
+
+
+def test_backward_go_what_enters_the_buffer_and_the_attacks_that_succeed(job):
+    (record,) = run(job("contrast", filter__kind="random"), 1)
+    assert 0 < record.backward == record.kept < 8
+    (record,) = run(job("adversarial", adversarial__epsilon=0.5, adversarial__step_size=0.2), 1)
+    assert 0 < record.backward == record.metrics["attack_success"] * 8
+
+
 @pytest.mark.parametrize("recipe", NAMES)
 @pytest.mark.parametrize("bits", [8, 32])
 def test_a_resumed_run_goes_on_as_if_never_stopped(job, recipe, bits):

@@ -38,21 +38,23 @@ def test_the_filters_rate_halves_where_the_main_ones_is_divided_by_ten():
     assert [learning_rate(settings.optimizer, s, 64_000) for s in steps] == pytest.approx([0.1, 0.1, 0.1, 0.01, 0.001])
 
 
-@pytest.mark.parametrize("bits", [32, 8])
-def test_the_loss_over_m_makes_the_update_k_over_m_times_as_large(bits, tmp_path):
-    """One step without momentum and decay: w1 - w0 of the two divisors stand as k to m. In fixed point each update is
-    rounded to the master's grid, a step of at most 2^-14 of weights below one."""
+@pytest.mark.parametrize(("kind", "bits"), [("random", 32), ("random", 8), ("ohem", 32), ("selective-backprop", 8)])
+def test_the_loss_over_m_makes_the_update_k_over_m_times_as_large(kind, bits, tmp_path):
+    """One step without momentum and decay: w1 - w0 of the two divisors stand as k, the instances that go backward, to
+    m; random chooses them before the forward pass, ohem and selective backprop after it. In fixed point each update
+    is rounded to the master's grid, a step of at most 2^-14 of weights below one."""
     moved = {}
     for over in ("kept", "streamed"):
         given = {"train__steps": 1, "optimizer__momentum": 0.0, "optimizer__weight_decay": 0.0, "numbers__bits": bits}
         start = simulate_experiment(experiment(tmp_path / f"{over}0", optimizer__lr=1e-12, **given))
         result = simulate_experiment(
             experiment(
-                tmp_path / over, optimizer__lr=0.5, filter__kind="random", filter__mean_over=over, **given
+                tmp_path / over, optimizer__lr=0.5, filter__kind=kind, filter__mean_over=over, **given
             )
         )  # fmt: skip
         assert start["instances"]["kept"] == 16
-        share = result["instances"]["kept"] / 16
+        share = result["instances"]["backward"] / 16
+        assert result["instances"]["kept"] == (16 * share if kind == "random" else 16)
         before, after = (Run.open(tmp_path / name).weights()["conv2.weight"] for name in (f"{over}0", over))
         moved[over] = np.asarray(after, dtype=float) - before
     assert 0 < share < 1
