@@ -53,6 +53,7 @@ class RunRecord:
                 "dense_same_bits": same.macs(),
                 "filter_share_of_forward": self._filter_share(),
             },
+            "filter_network": None if self.filter_schedule is None else self.filter_schedule.network.name,
             "bitops": {"total": bitops, "dense_fp32": fp32.bit_operations(), "dense_same_bits": same.bit_operations()},
             "saved": {"macs": 1 - macs / fp32.macs(), "bitops": 1 - bitops / fp32.bit_operations()},
             "saved_vs_same_bits": {"macs": 1 - macs / same.macs(), "bitops": 1 - bitops / same.bit_operations()},
@@ -61,14 +62,15 @@ class RunRecord:
 
     def paper_accounting(self) -> dict[str, float]:
         """Fraction of dense training's computation that remains as Wu et al. 2020 count it: `remaining_macs`, and
-        `remaining` after `divisor` for numbers of 8 bits or fewer."""
+        `remaining` after `divisor` where every layer's numbers have 8 bits or fewer."""
 
         def computation(trace: Trace) -> int:
             return sum(tally.count * op.macs for op, tally in trace if op.phase in PAPER_PHASES)
 
-        w = self.schedule.widths
-        roles = (w.weight_bits, w.activation_bits, w.error_bits, w.gradient_bits)
-        divisor = PAPER_DIVISOR if max(roles) <= PAPER_BITS else 1.0
+        own, common = self.schedule.layer_widths, self.schedule.widths
+        widths = {own.get(layer.name, common) for layer in self.schedule.network.layers if layer.macs}
+        widest = max(max(w.weight_bits, w.activation_bits, w.error_bits, w.gradient_bits) for w in widths)
+        divisor = PAPER_DIVISOR if widest <= PAPER_BITS else 1.0
         remaining = computation(self.trace) / computation(self.dense())
         return {"remaining_macs": remaining, "divisor": divisor, "remaining": remaining / divisor}
 

@@ -58,14 +58,17 @@ def show_result(console: Console, result: dict[str, Any]) -> None:
             ("dense float32, same stream", f"{percent(baseline['accuracy'])}  (difference {points:+.2f} points)")
         )
     kept, uncertain = result["instances"]["kept"], result["instances"]["uncertain"]
+    backward = result["instances"].get("backward", kept)  # runs of earlier versions do not know
     rows += [
         ("instances seen", f"{seen:,}"),
         ("kept", f"{kept:,}  ({percent(kept / max(seen, 1))})"),
+        *([("gone backward", f"{backward:,}  ({percent(backward / max(seen, 1))})")] if backward != kept else []),
         ("uncertain", f"{uncertain:,}  ({percent(uncertain / max(seen, 1))})"),
         ("MACs", f"{si(result['macs']['total'])}  (dense: {si(result['macs']['dense_fp32'])})"),
         ("MACs saved", percent(result["saved"]["macs"])),
         ("bit operations saved", f"{percent(result['saved']['bitops'])} of dense float32, "
                                  f"{percent(result['saved_vs_same_bits']['bitops'])} of dense at the same bits"),
+        *_filter_network(result),
         *_papers_view(result),
         *_learned(result),
         *([("not verifiable", result["not_verifiable"])] if result.get("not_verifiable") else []),
@@ -78,6 +81,13 @@ def show_result(console: Console, result: dict[str, Any]) -> None:
     show_bills(console, result["bills"])
     for note in result.get("warnings", ()):
         say(console, f"warning: {note}")
+
+
+def _filter_network(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the filter's own network costs; runs of earlier versions do not know its name."""
+    name = result.get("filter_network")
+    share = result["macs"].get("filter_share_of_forward")
+    return [("filter network", f"{name}, {percent(share)} of a forward pass")] if name else []
 
 
 def _papers_view(result: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Rules for single layers: [layers."glob"] tables that override number formats and pruning."""
+"""Rules for single layers of the main network: [layers."glob"] tables that override number formats and pruning."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -29,7 +29,9 @@ class Filter(Section):
         flag="--filter",
         valid=("instance", "none", "ohem", "selective-backprop", "smb", "smd", "random"),
     )
-    network: str = option("", "filter network; empty: chosen by the model")
+    network: str = option(
+        "", "filter network, in the numbers of [numbers] alone (no [layers] rules); empty: chosen by the model"
+    )
     rate: float = option(0.4, "share kept (steer true-high: R_set, true-high instances); 1 keeps all", valid=KEPT)
     alpha_up: float = option(
         1.02,
@@ -66,7 +68,8 @@ class Filter(Section):
     )
     audit: float = option(
         0.05,
-        "share of dropped instances labelled anyway, against a dead filter",
+        "share of dropped instances labelled anyway, against a dead filter; costs (1 - share kept) x audit of a "
+        "forward pass per instance",
         valid=SHARE,
     )
     lr: float = option(0.02, "learning rate of the filter network", valid=POSITIVE)

@@ -14,11 +14,41 @@ from qtrain.filters.keep_all import KeepAll
 
 SHARES = ("rate", "keep")
 """Settings that mean "keep all" at 1."""
+NETWORK = ("network", "lr", "momentum", "schedule", "milestones")
+"""Settings of a filter's own network."""
+WHOLE = ("none", "smb", "smd")
+"""Filters that train on all of a mini-batch or on none of it, so that `mean_over` divides by the same number."""
+PAPERS = "filter.steer true-high or kept"
+CONDITIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "alpha_up": (lambda s: s.steer != "quantile" and s.adaptive, f"{PAPERS}, with filter.adaptive"),
+    "alpha_down": (lambda s: s.steer != "quantile" and s.adaptive, f"{PAPERS}, with filter.adaptive"),
+    "threshold": (lambda s: s.steer != "quantile" or not s.adaptive, f"{PAPERS}, or without filter.adaptive"),
+    "uncertainty": (lambda s: s.steer != "quantile", PAPERS),
+    "entropy_threshold": (lambda s: s.steer != "quantile" and s.uncertainty, f"{PAPERS}, with filter.uncertainty"),
+    "milestones": (lambda s: s.schedule == "step", "filter.schedule step"),
+}
+"""When a setting of the instance filter has an effect: of the settings, and in words."""
 
 
 def names() -> tuple[str, ...]:
     """Kinds of the filters."""
     return tuple(discover("qtrain.filters", "FILTER"))
+
+
+def reads(kind: str) -> frozenset[str]:
+    """Settings of [filter] that the filter `kind` knows: its constructor's, its network's, and the loss's divisor."""
+    named = parameters(discover("qtrain.filters", "FILTER")[kind])
+    return frozenset([*named, *(NETWORK if "network" in named else ()), *(() if kind in WHOLE else ("mean_over",))])
+
+
+def purpose(settings: Any, name: str) -> str:
+    """What the setting `name` of [filter] is for, where it has no effect with these settings; empty where it has."""
+    if name == "kind":
+        return ""
+    if name not in reads(settings.kind):
+        return "filter " + " or ".join(kind for kind in names() if name in reads(kind))
+    holds, words = CONDITIONS.get(name, (lambda _: True, ""))
+    return "" if holds(settings) else words
 
 
 def build(

@@ -11,10 +11,10 @@ from qtrain.globs import matching
 from qtrain.layers import QuantizedNetwork
 
 
-def idle(experiment: Experiment, net: QuantizedNetwork, filter_net: QuantizedNetwork | None) -> list[str]:
-    """A line for each [layers."glob"] table that matches no layer of the main or the filter's network, or whose
-    prune_keep nothing reads: because of the pruner, or since it matches no convolution of the main network."""
-    layers = [layer for one in (net, filter_net) if one is not None for layer in one.network.layers]
+def idle(experiment: Experiment, net: QuantizedNetwork) -> list[str]:
+    """A line for each [layers."glob"] table that matches no layer of the main network, or whose prune_keep nothing
+    reads: because of the pruner, or since it matches no convolution."""
+    layers = net.network.layers
     modules = [name for name, _ in net.model.named_modules()]  # those of folded normalizations are layers no more
     convs = [layer.name for layer in net.network.layers if layer.kind == "conv"]
     lines = []

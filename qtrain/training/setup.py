@@ -25,6 +25,7 @@ from qtrain.recipes import Recipe
 from qtrain.training.adapt import pretrain
 from qtrain.training.material import material, standardized, stream
 from qtrain.training.rates import learning_rate
+from qtrain.training.remarks import dear, unread
 from qtrain.training.rules import idle
 from qtrain.training.weights import prepare
 
@@ -141,7 +142,7 @@ def build(experiment: Experiment) -> Job:
         recipes.build(experiment, given), stream(experiment, given.labels.numpy()),
         given.images, given.labels, test, torch.from_numpy(np.array(dataset.test_labels)), drift,
     )  # fmt: skip
-    for line in idle(experiment, net, job.filter.network):
+    for line in (*idle(experiment, net), *unread(experiment), *dear(net, job.filter.network)):
         notices.add(line)
     return job
 
@@ -169,11 +170,12 @@ def unused(net: QuantizedNetwork) -> list[str]:
 def _filter_network(
     experiment: Experiment, input_shape: tuple[int, int, int], plan: NumberPlan, n_steps: int
 ) -> tuple[QuantizedNetwork, FixedSGD]:
-    """The filter's own network, in the main network's numbers, and its optimizer."""
+    """The filter's own network, in the main network's numbers but for its rules for single layers, and its
+    optimizer."""
     settings = experiment.filter
     name = settings.network or models.default_filter(experiment.model)
     model = models.build(name, input_shape, 2, experiment.seed + _FILTER_SEED).to(place(experiment))
-    network = quantize(model, input_shape, plan, name=name)
+    network = quantize(model, input_shape, dataclasses.replace(plan, layers={}), name=name)
     filters.start_undecided(network)
     network.memory_format = torch.channels_last
     rate = partial(learning_rate, settings, n_steps=n_steps)
