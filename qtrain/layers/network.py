@@ -84,6 +84,7 @@ class QuantizedNetwork(RecordedNetwork):
                 self._record("loss", "forward", payer, len(x))
         out = values[self.units[-2].name]
         tape.averaged = out.exponent is None
+        tape.out_shape = tuple(out.values.shape[1:])
         return FixedTensor(out.values.flatten(1), out.exponent), tape
 
     def run_back(self, tape: Tape, error: FixedTensor, *, to_input: bool = False) -> Tensor | None:
@@ -91,12 +92,8 @@ class QuantizedNetwork(RecordedNetwork):
         if asked for."""
         payer, n = tape.payer, error.values.shape[0]
         pending: dict[str, list[FixedTensor]] = defaultdict(list)
-        last = self.units[-2]
-        shape = (n, last.layer.out_channels, last.layer.out_height, last.layer.out_width)
-        if last.layer.kind == "conv" or last.layer.n_out != last.layer.out_channels:
-            error = FixedTensor(error.values.view(shape), error.exponent)
         self._record("loss", "error", payer, n)
-        pending[last.name].append(error)
+        pending[self.units[-2].name].append(FixedTensor(error.values.view(n, *tape.out_shape), error.exponent))
         result = None
         with torch.no_grad():
             for unit in reversed(self.units[:-1]):

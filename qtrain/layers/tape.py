@@ -23,6 +23,7 @@ class Tape:
     narrowed: Tensor | None = None  # the instances going back, where not all do
     pruned: dict[str, tuple[int, float]] = field(default_factory=dict)
     left_out: frozenset[str] = frozenset()  # layers not computed: stochastic depth
+    out_shape: tuple[int, ...] = ()  # of an instance's output before it is flattened to logits
 
     def save(self, name: str, per_instance: tuple[Any, ...], *others: Any) -> None:
         """Keep what a layer needs to go back: tensors with one row an instance (or None), and anything else."""

@@ -10,6 +10,7 @@ from qtrain.filters.dead import DeadWatch
 from qtrain.filters.instance import HIGH, LOW
 from qtrain.filters.selective_backprop import SelectiveBackprop
 from qtrain.filters.threshold import LEAST, Counts, LossThreshold
+from qtrain.formats.fixed import FixedTensor
 from qtrain.layers import NumberPlan, quantize
 
 
@@ -70,7 +71,7 @@ HEADS = {
 @pytest.mark.parametrize("head", HEADS)
 def test_a_filter_network_may_end_in_layers_without_weights(head):
     """The last weights, not the last layer's, are a 64th of what they were: outputs differ by less than the bias, 0.1,
-    where it is there (of one channel it is not), and everything is kept."""
+    where it is there (of one channel it is not), and everything is kept. The gradients are PyTorch's."""
     torch.manual_seed(0)
     model = HEADS[head]()
     last = [m for m in model if isinstance(getattr(m, "weight", None), nn.Parameter)][-1]
@@ -78,8 +79,14 @@ def test_a_filter_network_may_end_in_layers_without_weights(head):
     net = quantize(model, (1, 8, 8), NumberPlan.float32())
     filters.start_undecided(net)
     assert torch.equal(last.weight, before / 64)
-    outputs = net.run(torch.randn(16, 1, 8, 8))[0].values
-    assert (outputs[:, HIGH] - outputs[:, LOW] > (-0.1 if head == "two pixels" else 0)).all()
+    images = torch.randn(16, 1, 8, 8)
+    logits, tape = net.run(images)
+    assert (logits.values[:, HIGH] - logits.values[:, LOW] > (-0.1 if head == "two pixels" else 0)).all()
+    net.run_back(tape, FixedTensor(torch.tensor([[-1.0, 1.0]]).repeat(16, 1)))  # of the sum of the differences
+    gradients = [p.grad.clone() for p in model.parameters()]
+    outputs = model(images)
+    wanted = torch.autograd.grad((outputs[:, HIGH] - outputs[:, LOW]).sum(), list(model.parameters()))
+    assert all(torch.allclose(own, theirs, atol=1e-6) for own, theirs in zip(gradients, wanted, strict=True))
 
 
 def test_a_filter_network_needs_two_outputs_and_weights():
