@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ LEVEL = 0.9
 
 HEAD = (
     "| row | seeds | accuracy % | minus {reference}, points | MACs saved % | by the paper's rule % | "
-    "bit operations saved % | energy saved % | kept, uncertain % | min |\n|---|---|---|---|---|---|---|---|---|---|"
+    "bit operations saved % | energy saved % | trained on, uncertain % | min |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -74,6 +76,11 @@ def line(name: str, runs: Runs, reference: Runs, same: bool) -> str:
     """One row of the table."""
     results = list(runs.values())
     pairs = differences(runs, reference)
+
+    def share_of(what: str) -> float:
+        """Percent; what was kept of those that do not know what went back."""
+        return statistics.mean(100 * i.get(what, i["kept"]) / i["seen"] for i in (r["instances"] for r in results))
+
     bills = zip(*(r["bills"] for r in results), strict=True)
     cells = [
         name,
@@ -84,8 +91,7 @@ def line(name: str, runs: Runs, reference: Runs, same: bool) -> str:
         spread([100 * (1 - r["paper_accounting"]["remaining"]) for r in results], 1),
         spread([100 * r["saved"]["bitops"] for r in results], 1),
         ", ".join(spread([100 * b["saved_energy_vs_fp32"] for b in device], 1) for device in bills),
-        ", ".join(f"{100 * sum(r['instances'][k] / r['instances']['seen'] for r in results) / len(results):.0f}"
-                  for k in ("kept", "uncertain")),
+        f"{share_of('backward'):.0f}, {share_of('uncertain'):.0f}",
         f"{statistics.mean(r['wall_time_s'] for r in results) / 60:.1f}",
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
@@ -113,7 +119,7 @@ def markdown(table: Table, where: Path, epochs: int, seeds: int) -> str:
         else:
             command = f"`python -m benchmarks.paper train {table.name} {name} --epochs {epochs} --seeds {seeds}`"
             lines.append(f"| {name} | 0 | {command} |" + " |" * 7)
-    return "\n".join([*lines, *beside_curve(rows, table.curve, table.beside), *layers(rows)])
+    return "\n".join([*lines, *beside_curve(rows, table.curve, table.beside), *layers(rows), *warned(rows)])
 
 
 def beside_curve(rows: dict[str, Runs], curve: tuple[str, ...], points: tuple[str, ...]) -> list[str]:
@@ -157,4 +163,13 @@ def layers(rows: dict[str, Runs]) -> list[str]:
                 means = {la: sum(t[la] for t in tables) / len(tables) for la in tables[0]}
                 text = ", ".join(f"{la} {100 * value:.0f}" for la, value in means.items())
                 lines.append(f"- {name}, {title} by layer, %: {text}")
+    return ["", *lines] if lines else []
+
+
+def warned(rows: dict[str, Runs]) -> list[str]:
+    """What the runs warned of."""
+    lines = []
+    for name, runs in rows.items():
+        said = Counter(line for r in runs.values() for line in r["warnings"])
+        lines += [f"- {name}, {n} of {len(runs)} runs warned: {line}" for line, n in said.items()]
     return ["", *lines] if lines else []

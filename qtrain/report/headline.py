@@ -24,11 +24,12 @@ def headline(run: FinishedRun) -> list[Figure]:
     """Accuracy, instances, MACs and bit operations; then energy, latency and memory on the first device."""
     result, bill = run.result, run.bills[0]
     n = result["instances"]
+    trained_on = n.get("backward", n["kept"])  # runs of earlier versions do not know
     return [
         _quality(run),
         Figure(
-            "instances trained on", percent(n["kept"] / max(n["seen"], 1)),
-            f"{n['kept']:,} of {n['seen']:,} seen; {n['uncertain']:,} more forwarded for their loss",
+            "instances trained on", percent(trained_on / max(n["seen"], 1)),
+            f"{trained_on:,} of {n['seen']:,} seen; {n['uncertain']:,} more forwarded for their loss",
         ),
         Figure(
             "MACs", micro(si(result["macs"]["total"])),

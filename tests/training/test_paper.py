@@ -131,6 +131,7 @@ def test_a_table_of_finished_runs(tmp_path):
                 "accuracy": accuracy + seed / 100, "saved": {"macs": 0.5, "bitops": 0.75}, "wall_time_s": 60,
                 "paper_accounting": {"remaining": 0.4}, "instances": {"seen": 10, "kept": 3, "uncertain": 1},
                 "bills": [{"saved_energy_vs_fp32": 0.25}], "pruning": {"never_kept": {"conv1": 0.5}},
+                "warnings": ["too dear"] * seed,
             }  # fmt: skip
             (run / "result.json").write_text(json.dumps(result))
             (run / "env.json").write_text(json.dumps({"code_version": "abc", "commit": "0123456789"}))
@@ -139,6 +140,7 @@ def test_a_table_of_finished_runs(tmp_path):
     assert "| eif+emp | 2 | 91.50 ± 0.71 | +1.00 [+1.00, +1.00] | 50.0 ± 0.0 | 60.0 ± 0.0 | 75.0 ± 0.0 |" in text
     assert "conv1 50" in text
     assert "0123456 (abc)" in text
+    assert "- sgd, 1 of 2 runs warned: too dear" in text
 
 
 def test_a_run_of_other_settings_is_not_a_rows(tmp_path, capsys):
