@@ -25,8 +25,7 @@ from qtrain.recipes import Recipe
 from qtrain.training.adapt import pretrain
 from qtrain.training.material import material, standardized, stream
 from qtrain.training.rates import learning_rate
-from qtrain.training.remarks import dear, unread
-from qtrain.training.rules import idle
+from qtrain.training.remarks import remarks
 from qtrain.training.weights import prepare
 
 MACS_WORTH_THREADS = 100_000_000
@@ -142,7 +141,7 @@ def build(experiment: Experiment) -> Job:
         recipes.build(experiment, given), stream(experiment, given.labels.numpy()),
         given.images, given.labels, test, torch.from_numpy(np.array(dataset.test_labels)), drift,
     )  # fmt: skip
-    for line in (*idle(experiment, net), *unread(experiment), *dear(net, job.filter.network)):
+    for line in remarks(experiment, net, job.filter.network):
         notices.add(line)
     return job
 
