@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.paper.render import differences, finished, interval, markdown
+from benchmarks.paper.render import counted, differences, finished, interval, markdown
 from benchmarks.paper.rows import TABLES, Options, Table
 from qtrain.simulate import simulate_experiment
 from qtrain.training.loop import Interrupted
@@ -112,7 +112,7 @@ def pairs(table: str, row: str, others: tuple[str, ...], epochs: int, out: str) 
     runs = {name: finished(found, folder(out, found, budget), name, budget) for name in (row, *others)}
     for other in others:
         by_seed = differences(runs[row], runs[other])
-        says = f"{interval(by_seed)} points, {len(by_seed)} seeds" if by_seed else "no seed in common"
+        says = f"{interval(by_seed)} points, {counted(by_seed)}" if by_seed else "no seed in common"
         click.echo(f"{row} minus {other}: {says}")
 
 

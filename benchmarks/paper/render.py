@@ -6,6 +6,7 @@ import itertools
 import json
 import statistics
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,10 @@ def interval(pairs: list[float]) -> str:
         return f"{mean:+.2f}"
     half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * statistics.stdev(pairs) / n**0.5
     return f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]"
+
+
+def counted(seeds: Sequence[float]) -> str:
+    return f"{len(seeds)} seed{'s' if len(seeds) != 1 else ''}"
 
 
 def differences(runs: Runs, others: Runs) -> list[float]:
@@ -147,7 +152,7 @@ def beside_curve(rows: dict[str, Runs], curve: tuple[str, ...], points: tuple[st
             error = f", standard error {statistics.stdev(above) / len(above) ** 0.5:.2f}" if len(above) > 1 else ""
             lines.append(
                 f"- {point} ({100 * share(point):.1f} % of MACs saved) minus the line through {low} and {high} there: "
-                f"{statistics.mean(above):+.2f} points{error}, {len(above)} seeds"
+                f"{statistics.mean(above):+.2f} points{error}, {counted(above)}"
             )
     return ["", *lines] if lines else []
 
