@@ -23,13 +23,10 @@ from hwmodel.ethos import block
 from hwmodel.kernels import works
 from hwmodel.ne16 import ne16, supports
 from hwmodel.nests import Nest, nests
-from hwmodel.operating_point import configured
 from hwmodel.operations import MAC_KINDS, Op
 from hwmodel.row_stationary import row_stationary
 from hwmodel.vector_unit import LAYOUT_KERNELS, fused_cost, vector_cost
 from hwmodel.work import Work
-
-__all__ = ["configured", "kernel_costs"]
 
 DATAFLOWS: dict[str, Callable[[Nest, Array], Mapped]] = {
     "weight-stationary": weight_stationary,

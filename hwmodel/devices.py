@@ -91,7 +91,7 @@ def load(name: str) -> Device:
     """
     base, at, clock = name.partition("@")
     if at:
-        from hwmodel.pricing import configured
+        from hwmodel.operating_point import configured
 
         found = _CLOCK.fullmatch(clock)
         if found is None:

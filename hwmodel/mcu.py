@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 from hwmodel import cores, loops
 from hwmodel.containers import container_bits
 from hwmodel.cores import Core, Library
 from hwmodel.cost import KernelCost
-from hwmodel.devices import Constant, Device
-from hwmodel.energy import joules_per_cycle, scaled_power_w
-from hwmodel.errors import HwmodelError
+from hwmodel.devices import Device
+from hwmodel.energy import joules_per_cycle
 from hwmodel.kernels import works
 from hwmodel.operations import Op
 from hwmodel.work import Work
@@ -94,69 +91,3 @@ def _width(work: Work, floating: bool, core: Core) -> float:
         return 1.0
     wide, narrow = sorted((max(8, container_bits(bits)) for bits in work.bits), reverse=True)
     return 1.0 if wide == 8 else core.width[f"{wide}x{narrow}" if wide < 32 else "32x32"]
-
-
-def configured(device: Device, kernels: str | None, clock_mhz: float | None) -> Device:
-    """The device with another kernel library or clock.
-
-    Below the top clock flash needs fewer wait states and the clocked share of the power shrinks, more so where a lower
-    voltage range suffices (ranges.*); a stated operating point overrides the power. Raises HwmodelError for a library
-    or clock the device cannot have.
-    """
-    if kernels is not None:
-        only = cores.library(kernels).cores
-        if only and device.texts["core"] not in only:
-            raise HwmodelError(
-                f"kernels {kernels!r} run on {', '.join(only)} only; {device.name!r} is a {device.texts['core']}"
-            )
-        device = device.with_texts(kernels=kernels)
-    if clock_mhz is None:
-        return device
-    top = device.value("clock_hz")
-    if not 0 < clock_mhz * 1e6 <= top:
-        raise HwmodelError(f"device {device.name!r} runs at up to {top / 1e6:g} MHz, not {clock_mhz:g}")
-    return _at_clock(device, clock_mhz * 1e6 / top)
-
-
-def _at_clock(device: Device, ratio: float) -> Device:
-    clock_hz = device.value("clock_hz") * ratio
-    static = device.constants.get("static_w")
-    volts, waits = _range_ratios(device, clock_hz)
-    stall = device.get("flash_stall", 0.0) * waits
-    changed = {
-        "clock_hz": Constant(clock_hz, "Hz", "as asked", "derived"),
-        "flash_stall": Constant(stall, "cycle/byte", "wait states fall with the clock", "derived"),
-    }
-    for key, constant in device.section("power").items():
-        power = scaled_power_w(constant.value, static.value if static else None, ratio * volts)
-        changed["power." + key] = Constant(power, "W", "scaled from the top clock", "derived")
-    for point in {key.split(".")[0] for key in device.section("points")}:
-        if device.value(f"points.{point}.clock_hz") == clock_hz:
-            changed["power.default"] = device.constants[f"points.{point}.power_w"]
-    return device.with_constants(**changed)
-
-
-def _range_ratios(device: Device, clock_hz: float) -> tuple[float, float]:
-    """(charge from the supply per cycle, flash wait states) at a clock against those at the top one.
-
-    The lowest voltage range that reaches the clock is chosen. Behind an LDO the supply gives the core's own current,
-    which falls with the core's voltage; behind a switching regulator power falls with its square.
-    """
-    ranges = sorted(
-        {key.split(".")[0] for key in device.section("ranges")}, key=lambda name: _of(device, name, "clock_hz")
-    )
-    top = device.value("clock_hz")
-    if not ranges:
-        return 1.0, clock_hz / top
-    own = next(name for name in ranges if _of(device, name, "clock_hz") >= clock_hz)
-    volts = _of(device, own, "core_v") / _of(device, ranges[-1], "core_v")
-    waits, most = _waits(clock_hz, _of(device, own, "wait_hz")), _waits(top, _of(device, ranges[-1], "wait_hz"))
-    return volts ** (2 if device.texts.get("regulator") == "smps" else 1), waits / most if most else 0.0
-
-
-def _of(device: Device, voltage_range: str, key: str) -> float:
-    return device.value(f"ranges.{voltage_range}.{key}")
-
-
-def _waits(clock_hz: float, wait_hz: float) -> int:
-    return max(0, math.ceil(clock_hz / wait_hz - 1e-9) - 1)

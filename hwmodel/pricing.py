@@ -11,6 +11,7 @@ from hwmodel.bill import SCOPES, Bill, Sums
 from hwmodel.cost import KernelCost
 from hwmodel.devices import Device
 from hwmodel.errors import HwmodelError, shown, unknown
+from hwmodel.operating_point import configured
 from hwmodel.operations import REPORT_PHASES, Op
 from hwmodel.schedule import Schedule
 from hwmodel.trace import Trace
@@ -18,7 +19,7 @@ from hwmodel.trace import Trace
 if TYPE_CHECKING:
     from hwmodel.memory import MemoryBill
 
-__all__ = ["Bill", "KernelCost", "configured", "kernel_costs", "memory", "price"]
+__all__ = ["Bill", "KernelCost", "kernel_costs", "memory", "price"]
 
 NAMELESS = "layer '': "
 
@@ -67,21 +68,6 @@ def price(
         saved_energy_vs_fp32=saved.get("fp32"),
         saved_energy_vs_same_bits=saved.get("same_bits"),
     )
-
-
-def configured(device: Device, kernels: str | None = None, clock_mhz: float | None = None) -> Device:
-    """The device with another kernel library or clock; raises HwmodelError for one it cannot have."""
-    if device.kind == "mcu":
-        from hwmodel import mcu
-
-        return mcu.configured(device, kernels, clock_mhz)
-    if kernels is not None:
-        raise HwmodelError(f"device {device.name!r} runs no kernel library; leave out kernels {kernels!r}")
-    if clock_mhz is not None:
-        from hwmodel import accelerator
-
-        return accelerator.configured(device, clock_mhz)
-    return device
 
 
 def kernel_costs(op: Op, density: float, device: Device) -> list[KernelCost]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from hwmodel import devices, pricing
+from hwmodel import devices
+from hwmodel.operating_point import configured
 from qtrain import engine
 from qtrain.data.transforms import augment
 from qtrain.errors import QtrainError
@@ -67,7 +68,7 @@ class _Loop:
         self.before: float | None = None
         self.details_before: dict[str, Any] = {}
         self.adaptation = Adaptation(experiment.stream.scenario == "adapt")
-        device = pricing.configured(devices.load(experiment.run.devices[0]), experiment.run.kernels or None)
+        device = configured(devices.load(experiment.run.devices[0]), experiment.run.kernels or None)
         self.meters = [EnergyMeter(self.job.net, self.job.schedule, device)]
         if self.job.filter_schedule is not None:
             self.meters.append(EnergyMeter(self.job.filter.network, self.job.filter_schedule, device))

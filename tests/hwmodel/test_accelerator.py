@@ -7,13 +7,14 @@ import dataclasses
 import pytest
 
 from hwmodel import devices
-from hwmodel.accelerator import configured, kernel_costs
+from hwmodel.accelerator import kernel_costs
 from hwmodel.arithmetic import mac_pj
 from hwmodel.cost import KernelCost
 from hwmodel.dataflow import Array, backing_bytes, output_stationary, weight_stationary
 from hwmodel.devices import Device
 from hwmodel.errors import HwmodelError
 from hwmodel.nests import nests
+from hwmodel.operating_point import configured
 from hwmodel.operations import Layer, Op, Widths
 from hwmodel.row_stationary import row_stationary
 
@@ -156,7 +157,7 @@ def test_mac_energy_follows_the_45_nm_table():
 
 def test_lower_clock_takes_longer_and_a_higher_one_is_refused():
     device = devices.load("eyeriss")
-    slow = configured(device, 100)
+    slow = configured(device, clock_mhz=100)
     assert slow.value("bandwidth.backing") == 2 * device.value("bandwidth.backing")
     fast_s, slow_s = (
         sum(cost.cycles for cost in kernel_costs(op(), 1.0, d)) / d.value("clock_hz") for d in (device, slow)
@@ -165,4 +166,4 @@ def test_lower_clock_takes_longer_and_a_higher_one_is_refused():
     clocked = device.value("clocked_share")
     assert slow.value("static_w") == pytest.approx(device.value("static_w") * (1 - clocked / 2))
     with pytest.raises(HwmodelError, match="up to 200 MHz"):
-        configured(device, 201)
+        configured(device, clock_mhz=201)

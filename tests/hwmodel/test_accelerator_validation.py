@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 
 from hwmodel import devices
-from hwmodel.accelerator import configured, kernel_costs
+from hwmodel.accelerator import kernel_costs
 from hwmodel.devices import Device
 from hwmodel.network import load
+from hwmodel.operating_point import configured
 from hwmodel.operations import PRUNING, REPORT_PHASES, Layer, Op, Widths
 from hwmodel.pricing import price
 from hwmodel.schedule import Schedule, filtered_step, inference
@@ -24,7 +25,7 @@ GAP9_ROWS = {  # MLPerf Tiny v1.0: latency s and energy J at 240 MHz, 0.65 V, th
 
 def gap9_points() -> list[Device]:
     device = devices.load("gap9")
-    return [configured(device, 240), device]
+    return [configured(device, clock_mhz=240), device]
 
 
 @pytest.mark.parametrize("network", GAP9_ROWS)

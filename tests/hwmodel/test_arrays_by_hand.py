@@ -7,10 +7,11 @@ import dataclasses
 import pytest
 
 from hwmodel import devices
-from hwmodel.accelerator import configured, kernel_costs
+from hwmodel.accelerator import kernel_costs
 from hwmodel.dataflow import Array
 from hwmodel.kernels import works
 from hwmodel.nests import nests
+from hwmodel.operating_point import configured
 from hwmodel.operations import Op, Widths
 from hwmodel.row_stationary import row_stationary
 from hwmodel.vector_unit import vector_cost
@@ -67,7 +68,7 @@ def test_an_array_without_stated_register_files_has_one_word_of_each() -> None:
 def test_power_without_a_clocked_share_does_not_fall_with_the_clock() -> None:
     device = devices.load("systolic-14x12")
     assert "clocked_share" not in device.constants
-    assert configured(device, 100).value("static_w") == device.value("static_w")
+    assert configured(device, clock_mhz=100).value("static_w") == device.value("static_w")
 
 
 def test_a_vector_unit_works_at_its_rate_or_its_buffers() -> None:

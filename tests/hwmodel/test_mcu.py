@@ -10,8 +10,9 @@ from hwmodel import cores, devices, mcu
 from hwmodel.cores import Library
 from hwmodel.cost import KernelCost
 from hwmodel.errors import HwmodelError
+from hwmodel.operating_point import configured
 from hwmodel.operations import Op, Widths
-from hwmodel.pricing import configured, price
+from hwmodel.pricing import price
 from hwmodel.trace import Trace
 from hwmodel.work import Work
 from tests.hwmodel.ops import conv, linear

@@ -15,8 +15,9 @@ from hwmodel.devices import Device
 from hwmodel.errors import HwmodelError
 from hwmodel.kernels import form
 from hwmodel.loops import trips
+from hwmodel.operating_point import configured
 from hwmodel.operations import ALIGNMENT_BITS, REPORT_PHASES, Op, Widths, quantize_charged_to
-from hwmodel.pricing import configured, kernel_costs, price
+from hwmodel.pricing import kernel_costs, price
 from hwmodel.trace import Trace
 from tests.hwmodel.ops import BITS, conv, linear, mac_ops, ops
 
