@@ -112,7 +112,7 @@ def pairs(table: str, row: str, others: tuple[str, ...], epochs: int, out: str) 
     runs = {name: finished(found, folder(out, found, budget), name, budget) for name in (row, *others)}
     for other in others:
         by_seed = differences(runs[row], runs[other])
-        says = f"{interval(by_seed)} points, {counted(by_seed)}" if by_seed else "no seed in common"
+        says = f"{interval(by_seed)} points, {counted(len(by_seed))}" if by_seed else "no seed in common"
         click.echo(f"{row} minus {other}: {says}")
 
 

@@ -6,7 +6,6 @@ import itertools
 import json
 import statistics
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +67,8 @@ def interval(pairs: list[float]) -> str:
     return f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]"
 
 
-def counted(seeds: Sequence[float]) -> str:
-    return f"{len(seeds)} seed{'s' if len(seeds) != 1 else ''}"
+def counted(n: int, what: str = "seed") -> str:
+    return f"{n} {what}{'s' if n != 1 else ''}"
 
 
 def differences(runs: Runs, others: Runs) -> list[float]:
@@ -109,11 +108,11 @@ def markdown(table: Table, where: Path, epochs: int, seeds: int) -> str:
     codes = sorted({r["code"] for runs in rows.values() for r in runs.values()})
     common = ", ".join(f"{key} {value}" for key, value in table.common.items())
     lines = [
-        f"# {table.title}, {epochs} epoch{'s' if epochs > 1 else ''}",
+        f"# {table.title}, {counted(epochs, 'epoch')}",
         "",
         f"Test set, last epoch; mean ± standard deviation over seeds; differences paired by seed with {LEVEL:.0%} "
         f"intervals (Student's t); energy on {', '.join(table.common['run.devices'])}; wall time is of a "
-        f"shared machine. The paper trains {table.paper_epochs} epochs. Settings: {common}; rows: "
+        f"shared machine. The paper trains {counted(table.paper_epochs, 'epoch')}. Settings: {common}; rows: "
         f"benchmarks/paper/rows.py. Commits (code versions): {', '.join(codes)}.",
         "",
         HEAD.format(reference=table.reference),
@@ -152,7 +151,7 @@ def beside_curve(rows: dict[str, Runs], curve: tuple[str, ...], points: tuple[st
             error = f", standard error {statistics.stdev(above) / len(above) ** 0.5:.2f}" if len(above) > 1 else ""
             lines.append(
                 f"- {point} ({100 * share(point):.1f} % of MACs saved) minus the line through {low} and {high} there: "
-                f"{statistics.mean(above):+.2f} points{error}, {counted(above)}"
+                f"{statistics.mean(above):+.2f} points{error}, {counted(len(above))}"
             )
     return ["", *lines] if lines else []
 

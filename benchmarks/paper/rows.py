@@ -139,7 +139,7 @@ RESNET110 = Table(
 
 MCU = Table(
     "mcu",
-    "LeNet on MNIST, batch 1, one epoch, on an MSP432",
+    "LeNet on MNIST at batch 1, on an MSP432",
     LENET.common | PUBLISHED | {"train.batch_size": 1, "run.devices": ("msp432p401r",)},
     {"sgd": {}, "eif+emp": EIF | EMP, "eif+emp+8bit": EIF | EMP | Q8 | OWN},
     "sgd",
