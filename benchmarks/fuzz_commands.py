@@ -35,10 +35,7 @@ def command(rng: Random, folder: Path) -> None:
 
 
 def prepare_commands(folder: Path) -> None:
-    """A finished run to name on command lines."""
-    from fuzz_targets import prepare_run
-
-    prepare_run(folder)
+    """Load what the first command line would load, and write a broken file to name on them."""
     # torch takes seconds to load, and more to trace its first network: not the first command's fault
     CliRunner().invoke(main, ["estimate", "--model", "digits-cnn", "--input-shape", "1,8,8"])
     import qtrain.training.loop  # noqa: F401

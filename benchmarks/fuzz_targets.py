@@ -146,6 +146,11 @@ def prepare_run(folder: Path) -> None:
         )  # fmt: skip
 
 
+def prepare_command(folder: Path) -> None:
+    prepare_run(folder)
+    prepare_commands(folder)
+
+
 def checkpoint(rng: Random, folder: Path) -> None:
     path = folder / FOLDER
     shutil.rmtree(path, ignore_errors=True)
@@ -183,5 +188,5 @@ TARGETS = (
     Target("cifar binary", 2000, "cifar", fuzz_data.cifar),
     Target("cifar pickle", 2000, "cifar", fuzz_data.pickled, fuzz_data.prepare_pickled),
     Target("png, jpeg", 2000, "imagefolder", fuzz_data.image, fuzz_data.prepare_images),
-    Target("command line", 2500, "", command, prepare_commands),
+    Target("command line", 2500, "", command, prepare_command),
 )
